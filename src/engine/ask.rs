@@ -1,0 +1,97 @@
+//! What a store is asked, and the raw numbers it answers with.
+//!
+//! One ask is one atomic step: all enforced demands fit and everything that fits is charged, or nothing is.
+//! A revoked token is found out in the same step, and then nothing is charged either.
+
+use super::key::Key;
+use super::revocation::Probe;
+use super::rule::Rule;
+use super::units::Moment;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Most policies one request is checked against.
+pub const MAX_DEMANDS: usize = 16;
+
+/// Whether a demand that fits is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// Decide and charge.
+    Charge,
+    /// Decide only.
+    Peek,
+}
+
+/// Whether a demand that does not fit refuses the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// It does.
+    Enforced,
+    /// It is counted while it fits and never refuses.
+    Shadow,
+}
+
+/// What one policy asks of the store.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// Whose counter.
+    pub key: Key,
+    /// How it is counted.
+    pub rule: Rule,
+    /// Units that must fit; for leases it is 1.
+    pub cost: u32,
+    /// Charge or peek.
+    pub take: Take,
+    /// Enforced or shadow.
+    pub weight: Weight,
+    /// The lease to take, for [`Rule::Leases`].
+    pub lease: Option<Arc<str>>,
+}
+
+/// One atomic question.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// The demands; at most [`MAX_DEMANDS`].
+    pub demands: SmallVec<[Demand; 2]>,
+    /// The token that comes with the request.
+    pub token: Option<Box<Probe>>,
+    /// A repeated ask with the same id and the same demands gets the first answer and is charged once.
+    pub request_id: Option<Box<str>>,
+}
+
+/// The raw numbers that one demand saw, before anything was charged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The cost fits.
+    pub fits: bool,
+    /// Units used; for a token bucket its arrival time in microseconds; for leases those held by others.
+    pub level: u64,
+    /// When the cost will fit; zero when it fits now or never can.
+    pub retry_at: Moment,
+    /// When the whole quota is free again if nothing more is charged.
+    pub reset_at: Moment,
+}
+
+/// What the store answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The store's clock, read once.
+    pub now: Moment,
+    /// The token was revoked; the readings are empty then.
+    pub revoked: bool,
+    /// One for each demand, in order.
+    pub readings: SmallVec<[Reading; 2]>,
+}
+
+impl Answer {
+    /// Whether the ask passed: the token stands, and every enforced demand fits.
+    #[must_use]
+    pub fn passed(&self, demands: &[Demand]) -> bool {
+        !self.revoked
+            && demands.len() == self.readings.len()
+            && demands
+                .iter()
+                .zip(&self.readings)
+                .all(|(demand, reading)| reading.fits || demand.weight == Weight::Shadow)
+    }
+}

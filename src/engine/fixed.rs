@@ -1,0 +1,91 @@
+//! `fixed_window`: at most the limit in each calendar window, and so up to twice the limit around an edge.
+//!
+//! Windows are aligned to the Unix epoch (`floor(now / window)`), as envoyproxy/ratelimit aligns them: weeks
+//! start on Thursday, a month is 30 days. The state is the window's start and the units in it.
+//!
+//! A clock that jumps back: a count of a later window counts for the current one, so nothing is handed out
+//! twice. The same step runs in `store/redis/take.lua`.
+
+use super::ask::Reading;
+use super::units::{Micros, Moment};
+
+/// The numbers of one fixed window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// Most units a window.
+    pub limit: u64,
+    /// Its length.
+    pub window: Micros,
+}
+
+/// Units counted in one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// The window's first moment.
+    pub start: Moment,
+    /// Units.
+    pub units: u64,
+}
+
+impl Fixed {
+    /// What a demand of `cost` sees.
+    #[must_use]
+    pub fn read(&self, count: Count, now: Moment, cost: u64) -> Reading {
+        let used = self.current(count, now).units;
+        let fits = used.saturating_add(cost) <= self.limit;
+        let edge = self.edge(now);
+        Reading {
+            fits,
+            level: used,
+            retry_at: if fits || cost > self.limit { Moment(0) } else { edge },
+            reset_at: if used == 0 { now } else { edge },
+        }
+    }
+
+    /// The count after charging `cost`.
+    #[must_use]
+    pub fn charged(&self, count: Count, now: Moment, cost: u64) -> Count {
+        let current = self.current(count, now);
+        Count { start: current.start, units: current.units.saturating_add(cost) }
+    }
+
+    /// The count as of `now`: empty when its window is over, moved when the clock jumped back.
+    #[must_use]
+    pub fn current(&self, count: Count, now: Moment) -> Count {
+        let start = Moment(now.0 - now.0 % self.window.0);
+        Count { start, units: if count.start >= start { count.units } else { 0 } }
+    }
+
+    /// When the current window ends.
+    #[must_use]
+    pub fn edge(&self, now: Moment) -> Moment {
+        Moment((now.0 / self.window.0).saturating_add(1).saturating_mul(self.window.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_by_calendar_window_and_returns_at_its_edge() {
+        let fixed = Fixed { limit: 3, window: Micros::from_seconds(60) };
+        let now = Moment(119_999_000);
+        let mut count = Count::default();
+        for _ in 0..3 {
+            assert!(fixed.read(count, now, 1).fits);
+            count = fixed.charged(count, now, 1);
+        }
+        let refused = fixed.read(count, now, 1);
+        assert!(!refused.fits);
+        assert_eq!(refused.retry_at, Moment(120_000_000));
+        assert!(fixed.read(count, refused.retry_at, 3).fits);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_keeps_the_count() {
+        let fixed = Fixed { limit: 3, window: Micros::from_seconds(60) };
+        let count = Count { start: Moment(600_000_000), units: 3 };
+        assert!(!fixed.read(count, Moment(60_000_000), 1).fits);
+    }
+}

@@ -1,0 +1,370 @@
+//! The HTTP face of a decision: status, headers and body, ready to send.
+//!
+//! Sources: draft-ietf-httpapi-ratelimit-headers (`RateLimit`, `RateLimit-Policy`, as RFC 9651 lists), RFC 6585
+//! (429), RFC 9110 (`Retry-After`), RFC 6750 (`WWW-Authenticate`), RFC 9457 (problem details).
+//!
+//! Promise: `Retry-After` is never before the moment at which a lone caller succeeds, nor before `t`. A value never
+//! carries a control character. Numbers that were not read are left out, not guessed.
+
+use super::decision::{Decision, Mode, Outcome, PolicyStatus, Reason};
+use super::rule::Algorithm;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+/// Which body a denial carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorBody {
+    /// `{"status":"error","code":…,"message":…,"details":[…]}`.
+    #[default]
+    Uniform,
+    /// RFC 9457.
+    Problem,
+}
+
+/// A family of headers that describe limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitHeaders {
+    /// `RateLimit` and `RateLimit-Policy`.
+    Ietf,
+    /// `RateLimit-Limit`, `-Remaining`, `-Reset`.
+    Legacy,
+    /// `X-RateLimit-Limit`, `-Remaining`, `-Reset`.
+    X,
+}
+
+/// One response header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// Its value, without control characters.
+    pub value: String,
+}
+
+impl Header {
+    /// A header; control characters in the value become spaces, so that no value can start another header.
+    #[must_use]
+    pub fn new(name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        let mut value = value.into();
+        if value.chars().any(char::is_control) {
+            value = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        }
+        Self { name: name.into(), value }
+    }
+}
+
+/// A response body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its bytes.
+    pub content: Vec<u8>,
+}
+
+/// What the configuration says about responses.
+#[derive(Clone, Debug)]
+pub struct HttpFace {
+    /// The body of denials.
+    pub error_body: ErrorBody,
+    /// Which header families to send.
+    pub limit_headers: Vec<LimitHeaders>,
+    /// Set on every answer of `Authorize`.
+    pub security_headers: Vec<(String, String)>,
+}
+
+impl Default for HttpFace {
+    fn default() -> Self {
+        Self {
+            error_body: ErrorBody::Uniform,
+            limit_headers: vec![LimitHeaders::Ietf],
+            security_headers: default_security_headers(),
+        }
+    }
+}
+
+/// A decision as an HTTP response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// 200, 401, 403, 429 or 503.
+    pub status: u16,
+    /// To be set on the response, replacing those of the same name.
+    pub headers: Vec<Header>,
+    /// Of a denial.
+    pub body: Option<Body>,
+}
+
+/// The security headers of every answer, unless the configuration changes them.
+#[must_use]
+pub fn default_security_headers() -> Vec<(String, String)> {
+    [
+        ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
+        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("Referrer-Policy", "strict-origin-when-cross-origin"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+impl HttpFace {
+    /// Renders a decision.
+    #[must_use]
+    pub fn render(&self, decision: &Decision, policy_fields: &[&str]) -> Rendered {
+        let status = http_status(decision.outcome, decision.reason);
+        let mut headers = Vec::with_capacity(5);
+        self.limit_headers(decision, policy_fields, &mut headers);
+        if decision.outcome == Outcome::Allow {
+            return Rendered { status, headers, body: None };
+        }
+        if let Some(seconds) = retry_after_seconds(decision) {
+            headers.push(Header::new("Retry-After", seconds.to_string()));
+        }
+        headers.push(Header::new("Cache-Control", "no-store"));
+        if status == 401 {
+            headers.push(Header::new("WWW-Authenticate", challenge(decision.reason)));
+        }
+        Rendered { status, headers, body: Some(self.body(decision, status)) }
+    }
+
+    /// The security headers.
+    pub fn security(&self) -> impl Iterator<Item = Header> {
+        self.security_headers.iter().map(|(name, value)| Header::new(name.clone(), value.clone()))
+    }
+
+    fn limit_headers(&self, decision: &Decision, fields: &[&str], headers: &mut Vec<Header>) {
+        let known = |status: &&PolicyStatus| !status.shadow && status.mode < Mode::FailedOpen;
+        if !decision.statuses.iter().any(|status| known(&status)) {
+            return;
+        }
+        for family in &self.limit_headers {
+            match family {
+                LimitHeaders::Ietf => {
+                    let listed = decision.statuses.iter().zip(fields).filter(|(status, _)| known(status));
+                    let fields: Vec<&str> = listed.map(|(_, field)| *field).collect();
+                    headers.push(Header::new("RateLimit-Policy", fields.join(", ")));
+                    let items: Vec<String> = decision.statuses.iter().filter(known).map(limit_item).collect();
+                    headers.push(Header::new("RateLimit", items.join(", ")));
+                }
+                LimitHeaders::Legacy => {
+                    legacy(decision, ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"], headers)
+                }
+                LimitHeaders::X => legacy(
+                    decision,
+                    ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"],
+                    headers,
+                ),
+            }
+        }
+    }
+
+    fn body(&self, decision: &Decision, status: u16) -> Body {
+        let (code, message) = code_and_message(decision.reason, decision.mode);
+        let violated = || decision.statuses.iter().filter(|status| status.violated && !status.shadow);
+        let (content_type, value) = match self.error_body {
+            ErrorBody::Uniform => {
+                let details: Vec<Value> = violated().map(detail).collect();
+                let body = json!({"status": "error", "code": code, "message": message, "details": details});
+                ("application/json", body)
+            }
+            ErrorBody::Problem => {
+                let mut body = json!({
+                    "type": problem_type(decision.reason), "title": message, "status": status, "code": code,
+                });
+                if let (Value::Object(body), true) = (&mut body, violated().next().is_some()) {
+                    let names = violated().map(|status| Value::from(&*status.policy)).collect();
+                    body.insert("violated-policies".to_owned(), Value::Array(names));
+                }
+                ("application/problem+json", body)
+            }
+        };
+        Body { content_type, content: value.to_string().into_bytes() }
+    }
+}
+
+/// 200, 401, 403, 429 or 503.
+#[must_use]
+pub fn http_status(outcome: Outcome, reason: Reason) -> u16 {
+    match (outcome, reason) {
+        (Outcome::Allow, _) => 200,
+        (_, Reason::LimitExceeded | Reason::CostExceedsLimit | Reason::ConnectionLimitExceeded) => 429,
+        (_, Reason::PartitionMissing | Reason::OriginNotAllowed) => 403,
+        (_, Reason::StoreUnavailable) => 503,
+        _ => 401,
+    }
+}
+
+fn retry_after_seconds(decision: &Decision) -> Option<u64> {
+    match decision.reason {
+        Reason::StoreUnavailable => Some(1),
+        _ => decision.retry_after.map(|wait| wait.seconds_up().max(1)),
+    }
+}
+
+/// `"login";r=0;t=41`: a violated policy says when the cost fits, any other when its quota is whole.
+fn limit_item(status: &PolicyStatus) -> String {
+    let until = status.retry_after.unwrap_or(status.reset_after).seconds_up();
+    if status.algorithm == Algorithm::Concurrency && !status.violated {
+        return format!("\"{}\";r={}", status.policy, status.remaining);
+    }
+    format!("\"{}\";r={};t={until}", status.policy, status.remaining)
+}
+
+/// The three headers of the one policy that binds most.
+fn legacy(decision: &Decision, names: [&'static str; 3], headers: &mut Vec<Header>) {
+    let known = decision.statuses.iter().filter(|status| !status.shadow && status.mode < Mode::FailedOpen);
+    let Some(tightest) = known.min_by_key(|status| (!status.violated, status.remaining)) else { return };
+    let until = tightest.retry_after.unwrap_or(tightest.reset_after).seconds_up();
+    for (name, value) in names.into_iter().zip([tightest.limit, tightest.remaining, until]) {
+        headers.push(Header::new(name, value.to_string()));
+    }
+}
+
+/// RFC 6750: no error code when no token came; a fixed text else, never a piece of the token.
+fn challenge(reason: Reason) -> &'static str {
+    match reason {
+        Reason::TokenMissing => "Bearer",
+        _ => "Bearer error=\"invalid_token\", error_description=\"the token is not valid\"",
+    }
+}
+
+fn code_and_message(reason: Reason, mode: Mode) -> (&'static str, &'static str) {
+    match (reason, mode) {
+        (Reason::LimitExceeded, _) => ("RATE_LIMIT_EXCEEDED", "Too many requests. Please try again later."),
+        (Reason::CostExceedsLimit, _) => {
+            ("RATE_LIMIT_EXCEEDED", "The request costs more than its limit allows at once.")
+        }
+        (Reason::ConnectionLimitExceeded, _) => {
+            ("RATE_LIMIT_EXCEEDED", "Too many open connections. Please close one or try again later.")
+        }
+        (Reason::PartitionMissing, _) => {
+            ("PARTITION_MISSING", "The request lacks a fact that its limit is counted by.")
+        }
+        (Reason::OriginNotAllowed, _) => {
+            ("ORIGIN_NOT_ALLOWED", "Connections from this origin are not allowed.")
+        }
+        (Reason::StoreUnavailable, Mode::FailedClosed) => {
+            ("RATE_LIMIT_UNAVAILABLE", "The limit cannot be checked now. Please try again later.")
+        }
+        (Reason::StoreUnavailable, _) => {
+            ("TOKEN_CHECK_UNAVAILABLE", "The token cannot be checked now. Please try again later.")
+        }
+        (Reason::TokenMissing, _) => ("TOKEN_MISSING", "A token is required."),
+        _ => ("TOKEN_INVALID", "The token is not valid."),
+    }
+}
+
+fn problem_type(reason: Reason) -> &'static str {
+    match reason {
+        Reason::LimitExceeded | Reason::CostExceedsLimit | Reason::ConnectionLimitExceeded => {
+            "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        }
+        Reason::StoreUnavailable => {
+            "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+        }
+        _ => "about:blank",
+    }
+}
+
+fn detail(status: &PolicyStatus) -> Value {
+    let mut detail = Map::new();
+    detail.insert("policy".to_owned(), Value::from(&*status.policy));
+    detail.insert("limit".to_owned(), Value::from(status.limit));
+    if let Some(window) = status.window {
+        let seconds = window
+            .whole_seconds()
+            .map_or_else(|| Value::from(std::time::Duration::from(window).as_secs_f64()), Value::from);
+        detail.insert("window_seconds".to_owned(), seconds);
+    }
+    if let Some(wait) = status.retry_after {
+        detail.insert("retry_after_seconds".to_owned(), Value::from(wait.seconds_up().max(1)));
+    }
+    Value::Object(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::units::Micros;
+
+    fn denied() -> Decision {
+        let status = PolicyStatus {
+            policy: "login".into(),
+            algorithm: Algorithm::SlidingWindow,
+            limit: 10,
+            window: Some(Micros::from_seconds(60)),
+            remaining: 0,
+            reset_after: Micros(59_000_001),
+            retry_after: Some(Micros(40_000_001)),
+            violated: true,
+            shadow: false,
+            mode: Mode::Exact,
+            bound: 10,
+        };
+        Decision {
+            outcome: Outcome::Deny,
+            reason: Reason::LimitExceeded,
+            mode: Mode::Exact,
+            retry_after: Some(Micros(40_000_001)),
+            statuses: vec![status],
+        }
+    }
+
+    fn header<'a>(rendered: &'a Rendered, name: &str) -> Option<&'a str> {
+        rendered.headers.iter().find(|header| header.name == name).map(|header| header.value.as_str())
+    }
+
+    #[test]
+    fn a_denial_is_ready_to_send() {
+        let rendered = HttpFace::default().render(&denied(), &["\"login\";q=10;w=60"]);
+        assert_eq!(rendered.status, 429);
+        assert_eq!(header(&rendered, "RateLimit-Policy"), Some("\"login\";q=10;w=60"));
+        assert_eq!(header(&rendered, "RateLimit"), Some("\"login\";r=0;t=41"));
+        assert_eq!(header(&rendered, "Retry-After"), Some("41"));
+        assert_eq!(header(&rendered, "Cache-Control"), Some("no-store"));
+        let body: Value = serde_json::from_slice(&rendered.body.unwrap().content).unwrap();
+        assert_eq!(body["code"], "RATE_LIMIT_EXCEEDED");
+        assert_eq!(
+            body["details"][0],
+            json!({"policy": "login", "limit": 10, "window_seconds": 60, "retry_after_seconds": 41})
+        );
+    }
+
+    #[test]
+    fn the_problem_body_names_the_violated_policies() {
+        let face = HttpFace { error_body: ErrorBody::Problem, ..HttpFace::default() };
+        let body = face.render(&denied(), &["x"]).body.unwrap();
+        assert_eq!(body.content_type, "application/problem+json");
+        let body: Value = serde_json::from_slice(&body.content).unwrap();
+        assert_eq!(body["violated-policies"], json!(["login"]));
+        assert_eq!(body["status"], 429);
+    }
+
+    #[test]
+    fn legacy_families_describe_the_same_limit() {
+        let face =
+            HttpFace { limit_headers: vec![LimitHeaders::Legacy, LimitHeaders::X], ..HttpFace::default() };
+        let rendered = face.render(&denied(), &["x"]);
+        assert_eq!(header(&rendered, "RateLimit-Reset"), Some("41"));
+        assert_eq!(header(&rendered, "X-RateLimit-Limit"), Some("10"));
+        assert_eq!(header(&rendered, "RateLimit"), None);
+    }
+
+    #[test]
+    fn no_header_is_guessed_when_nothing_was_read() {
+        let mut decision = denied();
+        decision.reason = Reason::StoreUnavailable;
+        decision.mode = Mode::FailedClosed;
+        decision.statuses[0].mode = Mode::FailedClosed;
+        let rendered = HttpFace::default().render(&decision, &["x"]);
+        assert_eq!(rendered.status, 503);
+        assert_eq!(header(&rendered, "RateLimit"), None);
+        assert_eq!(header(&rendered, "Retry-After"), Some("1"));
+    }
+
+    #[test]
+    fn a_value_cannot_start_another_header() {
+        assert_eq!(Header::new("X-User", "a\r\nSet-Cookie: b").value, "a  Set-Cookie: b");
+    }
+}

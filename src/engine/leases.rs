@@ -1,0 +1,129 @@
+//! `concurrency`: never more live leases than the limit, and a dead holder's leases return within one TTL.
+//!
+//! The state is a list of (lease id, end). A lease ends by itself; nothing has to run for that. Taking a lease
+//! that is held already renews it, so that an answer that got lost can be asked for again.
+//!
+//! A clock that jumps back: an end further ahead than one TTL counts as one TTL from now. The same step runs
+//! in `store/redis/take.lua`.
+
+use super::ask::Reading;
+use super::units::{Micros, Moment};
+
+/// Most bytes of a lease id: Redis keeps sorted sets compact up to this.
+pub const MAX_LEASE_ID_BYTES: usize = 64;
+
+/// The numbers of one connection limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leases {
+    /// Most leases at once.
+    pub limit: u64,
+    /// A lease ends after this unless it is renewed.
+    pub ttl: Micros,
+}
+
+/// One held connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Made by the caller: 128 random bits.
+    pub id: Box<str>,
+    /// When it ends.
+    pub ends: Moment,
+}
+
+impl Leases {
+    /// What taking `id` sees. `level` counts the other live leases.
+    #[must_use]
+    pub fn read(&self, held: &[Held], now: Moment, id: &str) -> Reading {
+        let mut others = 0;
+        let (mut own, mut first, mut last) = (false, u64::MAX, 0);
+        for lease in held {
+            let ends = self.end(lease, now);
+            if ends <= now {
+                continue;
+            }
+            last = last.max(ends.0);
+            if *lease.id == *id {
+                own = true;
+            } else {
+                others += 1;
+                first = first.min(ends.0);
+            }
+        }
+        let fits = own || others < self.limit;
+        Reading {
+            fits,
+            level: others,
+            retry_at: Moment(if fits { 0 } else { first }),
+            reset_at: Moment(last.max(now.0)),
+        }
+    }
+
+    /// Takes or renews `id`, and drops the leases that ended.
+    pub fn charge(&self, held: &mut Vec<Held>, now: Moment, id: &str) {
+        self.prune(held, now);
+        let ends = now.plus(self.ttl);
+        match held.iter_mut().find(|lease| *lease.id == *id) {
+            Some(lease) => lease.ends = ends,
+            None => held.push(Held { id: id.into(), ends }),
+        }
+    }
+
+    /// Renews `id`; false when it is not held any more, and then nothing is taken.
+    pub fn renew(&self, held: &mut Vec<Held>, now: Moment, id: &str) -> bool {
+        self.prune(held, now);
+        let Some(lease) = held.iter_mut().find(|lease| *lease.id == *id) else { return false };
+        lease.ends = now.plus(self.ttl);
+        true
+    }
+
+    /// Gives `id` back; false when there was nothing to give back.
+    pub fn release(&self, held: &mut Vec<Held>, now: Moment, id: &str) -> bool {
+        self.prune(held, now);
+        let before = held.len();
+        held.retain(|lease| *lease.id != *id);
+        held.len() < before
+    }
+
+    fn prune(&self, held: &mut Vec<Held>, now: Moment) {
+        for lease in held.iter_mut() {
+            lease.ends = self.end(lease, now);
+        }
+        held.retain(|lease| lease.ends > now);
+    }
+
+    fn end(&self, lease: &Held, now: Moment) -> Moment {
+        lease.ends.min(now.plus(self.ttl))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASES: Leases = Leases { limit: 2, ttl: Micros(30_000_000) };
+
+    #[test]
+    fn never_more_than_the_limit_and_a_dead_holder_returns_within_one_ttl() {
+        let mut held = Vec::new();
+        let now = Moment(1_000_000_000);
+        LEASES.charge(&mut held, now, "a");
+        LEASES.charge(&mut held, now, "b");
+        let refused = LEASES.read(&held, now, "c");
+        assert!(!refused.fits);
+        assert_eq!(refused.retry_at, now.plus(LEASES.ttl));
+        assert!(LEASES.read(&held, now, "a").fits, "asking again for a held lease is no second lease");
+        assert!(LEASES.read(&held, now.plus(LEASES.ttl), "c").fits);
+    }
+
+    #[test]
+    fn a_lost_lease_is_not_renewed_and_a_strange_id_frees_nothing() {
+        let mut held = Vec::new();
+        let now = Moment(1_000_000_000);
+        LEASES.charge(&mut held, now, "a");
+        assert!(!LEASES.release(&mut held, now, "x"));
+        assert!(LEASES.renew(&mut held, Moment(now.0 + 29_999_999), "a"));
+        let later = Moment(now.0 + 29_999_999).plus(LEASES.ttl);
+        assert!(!LEASES.renew(&mut held, later, "a"));
+        assert!(held.is_empty());
+    }
+}

@@ -1,0 +1,130 @@
+//! What an entry's value must be for a policy or a route to hold.
+//!
+//! Exact, prefix `ab*`, path glob `/v1/**`, CIDR `10.0.0.0/8`, or `re:` and a regular expression that must match
+//! the whole value. Expressions run in linear time (no back-references, no look-around), and their compiled
+//! size is bounded.
+
+use super::address::{Cidr, parse_ip};
+use super::glob::Glob;
+use super::mistake::Mistake;
+use super::path;
+use regex::{Regex, RegexBuilder};
+
+/// Most bytes a compiled expression takes.
+const MAX_REGEX_BYTES: usize = 1 << 20;
+
+/// A condition on one value.
+#[derive(Clone, Debug)]
+pub enum Matcher {
+    /// The value itself.
+    Exact(Box<str>),
+    /// What the value begins with.
+    Prefix(Box<str>),
+    /// A path, normalised before it is compared.
+    Path(Glob),
+    /// A range of addresses.
+    Range(Cidr),
+    /// An expression for the whole value.
+    Expression(Regex),
+}
+
+impl Matcher {
+    /// Parses a condition as written in the configuration.
+    ///
+    /// # Errors
+    /// A mistake in `field` that shows the text.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Mistake> {
+        if let Some(expression) = text.strip_prefix("re:") {
+            return RegexBuilder::new(&format!("^(?:{expression})$"))
+                .size_limit(MAX_REGEX_BYTES)
+                .build()
+                .map(Self::Expression)
+                .map_err(|error| bad_expression(field, expression, &error));
+        }
+        if text.starts_with('/') && text.contains('*') {
+            return Glob::parse(field, text).map(Self::Path);
+        }
+        if let Some((address, bits)) = text.split_once('/')
+            && parse_ip(address).is_some()
+            && bits.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            return text.parse().map(Self::Range).map_err(|why: String| {
+                Mistake::new(
+                    field,
+                    format!("`{text}` is not a CIDR range: {why}"),
+                    "write 10.0.0.0/8 or 2001:db8::/32",
+                )
+            });
+        }
+        if let Some(prefix) = text.strip_suffix('*')
+            && !prefix.contains('*')
+        {
+            return Ok(Self::Prefix(prefix.into()));
+        }
+        if text.contains('*') {
+            return Err(Mistake::new(
+                field,
+                format!("`{text}` has a `*` that is not at its end"),
+                "a prefix ends in one `*`; for more use re: and an expression",
+            ));
+        }
+        Ok(Self::Exact(text.into()))
+    }
+
+    /// Whether `value` meets the condition.
+    #[must_use]
+    pub fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *value,
+            Self::Prefix(prefix) => value.starts_with(&**prefix),
+            Self::Path(glob) => glob.matches(&path::normalise(value)),
+            Self::Range(cidr) => parse_ip(value).is_some_and(|ip| cidr.contains(ip)),
+            Self::Expression(regex) => regex.is_match(value),
+        }
+    }
+}
+
+fn bad_expression(field: &str, expression: &str, error: &regex::Error) -> Mistake {
+    let why = match error {
+        regex::Error::CompiledTooBig(limit) => format!("it compiles to more than {limit} bytes"),
+        other => other.to_string().lines().last().unwrap_or("it does not parse").trim().to_owned(),
+    };
+    Mistake::new(
+        field,
+        format!("`re:{expression}` is not an expression: {why}"),
+        "the syntax is that of Rust's regex crate, without look-around and back-references",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, value: &str) -> bool {
+        Matcher::parse("match", pattern).unwrap().matches(value)
+    }
+
+    #[test]
+    fn each_form_matches_what_it_says() {
+        assert!(matches("gold", "gold") && !matches("gold", "golden"));
+        assert!(matches("ab*", "abc") && matches("ab*", "ab") && !matches("ab*", "xab"));
+        assert!(matches("/v1/**", "/v1/a/../b") && !matches("/v1/**", "/v1/../v2"));
+        assert!(matches("10.0.0.0/8", "10.1.2.3") && matches("10.0.0.0/8", "::ffff:10.1.2.3"));
+        assert!(matches("re:[a-z]+", "abc") && !matches("re:[a-z]+", "abc1"), "the whole value");
+        assert!(matches("re:a|b", "b") && !matches("re:a|b", "ab"));
+    }
+
+    #[test]
+    fn bad_forms_are_refused_in_words() {
+        for bad in ["a*b", "re:(", "re:(a)\\1", "10.0.0.1/8", "10.0.0.0/40", "re:(?:a{1000}){1000}"] {
+            let mistake = Matcher::parse("match.x", bad).unwrap_err();
+            assert!(mistake.message.contains('`'), "{mistake:?}");
+        }
+    }
+
+    #[test]
+    fn an_expression_cannot_blow_up() {
+        let evil = "a".repeat(256) + "!";
+        assert!(!matches("re:(a+)+", &evil));
+    }
+}

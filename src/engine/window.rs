@@ -1,0 +1,221 @@
+//! `sliding_window`: never more than the limit in any interval of one window, at any phase.
+//!
+//! The state is a log of (moment, cost), oldest first. A slot is a moment divided by the grain:
+//!
+//! - limit ≤ 64: the grain is one microsecond, so the log is exact. An entry counts while it is younger
+//!   than the window.
+//! - above that: the grain is a sixtieth of the window (rounded up) and the oldest of the 61 slots that
+//!   an interval can touch is counted whole, so quota returns at most one grain late, never early.
+//!
+//! Proof of the bound: an interval (t−W, t] lies inside the slots that were summed at its last admission,
+//! and that sum with the admitted cost was at most the limit.
+//!
+//! A charge is stored as the last microsecond of its slot, so that a log written under one limit is never
+//! counted as younger than it is, or longer gone, under another: editing a limit keeps the counters.
+//!
+//! Rejected: the popular two-counter estimate. In the worst case it admits 1.97 times the limit and it can
+//! refuse a caller whose true count is zero.
+//!
+//! A clock that jumps back: entries from the future count as made now, so nothing is handed out twice,
+//! and the wait is at most one window. The same step runs in `store/redis/take.lua`.
+
+use super::ask::Reading;
+use super::units::{Micros, Moment};
+
+/// Limits up to this keep an exact log.
+pub const EXACT_LOG_LIMIT: u64 = 64;
+
+/// Sub-buckets of a window above [`EXACT_LOG_LIMIT`].
+pub const SUB_BUCKETS: u64 = 60;
+
+/// The numbers of one sliding window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Most units in any interval of `window`.
+    pub limit: u64,
+    /// The interval.
+    pub window: Micros,
+    /// Microseconds a slot.
+    pub grain: u64,
+    /// An entry counts while `entry slot > current slot − span`.
+    pub span: u64,
+}
+
+/// Units charged in one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// The last microsecond of the slot.
+    pub at: Moment,
+    /// Units.
+    pub cost: u64,
+}
+
+impl Window {
+    /// A window of `limit` units; both are at least 1 (checked where policies are built).
+    #[must_use]
+    pub fn new(limit: u64, window: Micros) -> Self {
+        if limit <= EXACT_LOG_LIMIT {
+            return Self { limit, window, grain: 1, span: window.0 };
+        }
+        Self { limit, window, grain: window.0.div_ceil(SUB_BUCKETS).max(1), span: SUB_BUCKETS + 1 }
+    }
+
+    /// What a demand of `cost` sees. Nothing is changed.
+    #[must_use]
+    pub fn read(&self, log: &[Charge], now: Moment, cost: u64) -> Reading {
+        let current = self.slot(now);
+        let (mut used, mut newest) = (0_u64, None);
+        for charge in log {
+            let slot = self.slot(charge.at).min(current);
+            if self.counts(slot, current) {
+                used = used.saturating_add(charge.cost);
+                newest = newest.max(Some(slot));
+            }
+        }
+        Reading {
+            fits: used.saturating_add(cost) <= self.limit,
+            level: used,
+            retry_at: self.retry_at(log, current, used, cost),
+            reset_at: newest.map_or(now, |newest| self.freed_at(newest)),
+        }
+    }
+
+    /// Adds `cost` to the log and drops what no longer counts.
+    pub fn charge(&self, log: &mut Vec<Charge>, now: Moment, cost: u64) {
+        let current = self.slot(now);
+        self.repair(log, now);
+        log.retain(|charge| self.counts(self.slot(charge.at), current));
+        match log.last_mut() {
+            Some(last) if self.slot(last.at) == current => last.cost = last.cost.saturating_add(cost),
+            _ => log.push(Charge { at: self.end_of(current), cost }),
+        }
+    }
+
+    /// After a clock that jumped back: entries from the future become entries of now. True when any was.
+    pub fn repair(&self, log: &mut [Charge], now: Moment) -> bool {
+        let current = self.slot(now);
+        let mut repaired = false;
+        for charge in log.iter_mut().filter(|charge| self.slot(charge.at) > current) {
+            charge.at = self.end_of(current);
+            repaired = true;
+        }
+        repaired
+    }
+
+    /// When all of a charge made now is free again.
+    #[must_use]
+    pub fn reset_after_charge(&self, now: Moment) -> Moment {
+        self.freed_at(self.slot(now))
+    }
+
+    fn slot(&self, at: Moment) -> u64 {
+        at.0 / self.grain
+    }
+
+    fn end_of(&self, slot: u64) -> Moment {
+        Moment(slot.saturating_add(1).saturating_mul(self.grain).saturating_sub(1))
+    }
+
+    fn counts(&self, slot: u64, current: u64) -> bool {
+        slot.saturating_add(self.span) > current
+    }
+
+    fn freed_at(&self, slot: u64) -> Moment {
+        Moment(slot.saturating_add(self.span).saturating_mul(self.grain))
+    }
+
+    /// The first moment at which enough of the log has expired; zero when it fits now or never can.
+    fn retry_at(&self, log: &[Charge], current: u64, used: u64, cost: u64) -> Moment {
+        let mut missing = used.saturating_add(cost).saturating_sub(self.limit);
+        if cost > self.limit || missing == 0 {
+            return Moment(0);
+        }
+        for charge in log {
+            let slot = self.slot(charge.at).min(current);
+            if self.counts(slot, current) {
+                missing = missing.saturating_sub(charge.cost);
+                if missing == 0 {
+                    return self.freed_at(slot);
+                }
+            }
+        }
+        Moment(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Micros = Micros(60_000_000);
+
+    fn admit(window: &Window, log: &mut Vec<Charge>, now: u64, cost: u64) -> Reading {
+        let reading = window.read(log, Moment(now), cost);
+        if reading.fits {
+            window.charge(log, Moment(now), cost);
+        }
+        reading
+    }
+
+    #[test]
+    fn denies_the_eleventh_within_any_minute_and_frees_it_to_the_microsecond() {
+        let window = Window::new(10, MINUTE);
+        let mut log = Vec::new();
+        for i in 0..10 {
+            assert!(admit(&window, &mut log, 1_000_000_000 + i, 1).fits);
+        }
+        let refused = admit(&window, &mut log, 1_000_000_010, 1);
+        assert!(!refused.fits);
+        assert_eq!(refused.retry_at, Moment(1_060_000_000));
+        assert!(!window.read(&log, Moment(1_059_999_999), 1).fits);
+        assert!(window.read(&log, Moment(1_060_000_000), 1).fits);
+    }
+
+    #[test]
+    fn sub_buckets_never_admit_more_than_the_limit_at_any_phase() {
+        let window = Window::new(100, Micros(6_000));
+        let mut log = Vec::new();
+        let mut admitted: Vec<u64> = Vec::new();
+        for now in (1_000_000..1_040_000).step_by(7) {
+            if admit(&window, &mut log, now, 1).fits {
+                admitted.push(now);
+            }
+            let recent = admitted.iter().rev().take_while(|&&at| at + 6_000 > now).count();
+            assert!(recent <= 100, "{recent} units in one window at {now}");
+        }
+        assert!(admitted.len() > 500, "quota must come back: {}", admitted.len());
+    }
+
+    #[test]
+    fn waiting_exactly_retry_after_succeeds_in_sub_buckets_too() {
+        let window = Window::new(1_000, MINUTE);
+        let mut log = Vec::new();
+        assert!(admit(&window, &mut log, 70_000_123, 600).fits);
+        assert!(admit(&window, &mut log, 90_000_456, 400).fits);
+        let refused = admit(&window, &mut log, 90_000_457, 601);
+        assert!(!refused.fits);
+        assert!(!window.read(&log, Moment(refused.retry_at.0 - 1), 601).fits);
+        assert!(window.read(&log, refused.retry_at, 601).fits);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_hands_nothing_out_twice_and_waits_one_window_at_most() {
+        let window = Window::new(10, MINUTE);
+        let mut log = Vec::new();
+        assert!(admit(&window, &mut log, 10_000_000_000, 10).fits);
+        let back = Moment(1_000_000_000);
+        let refused = window.read(&log, back, 1);
+        assert!(!refused.fits);
+        assert_eq!(refused.retry_at, back.plus(MINUTE));
+        assert!(window.repair(&mut log, back));
+        assert!(window.read(&log, back.plus(MINUTE), 10).fits);
+    }
+
+    #[test]
+    fn a_cost_above_the_limit_has_no_retry() {
+        let window = Window::new(10, MINUTE);
+        let reading = window.read(&[], Moment(5), 11);
+        assert!(!reading.fits);
+        assert_eq!(reading.retry_at, Moment(0));
+    }
+}

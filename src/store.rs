@@ -1,0 +1,118 @@
+//! The port to where counters, leases and revocations live.
+//!
+//! Promise: one call decides and charges, atomically, by the store's own clock; it returns raw readings and the
+//! engine turns them into a decision. A call that fails says whether it may have been applied.
+//!
+//! Must never: retry a charge after it was sent, keep a key without an end, wait beyond the caller's patience.
+
+pub mod memory;
+pub mod redis;
+
+use crate::engine::ask::{Answer, Ask};
+use crate::engine::key::Key;
+use crate::engine::leases::Leases;
+use crate::engine::revocation::{Probe, Revocation};
+use crate::engine::units::Micros;
+use smallvec::SmallVec;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a store gave no answer.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// No answer in time. It may have been applied.
+    #[error("the store did not answer within {0:?}")]
+    Timeout(Duration),
+    /// Not connected; nothing was applied.
+    #[error("the store is not reachable: {0}")]
+    Unreachable(String),
+    /// Too much is waiting already; nothing was applied.
+    #[error("the store's queue is full")]
+    Overloaded,
+    /// The store refused or answered nonsense; nothing was charged.
+    #[error("the store answered: {0}")]
+    Refused(String),
+    /// Revocations cannot be kept on disk.
+    #[error("data_dir: {0}")]
+    Disk(String),
+}
+
+impl StoreError {
+    /// The same call may succeed later without anybody mending anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Unreachable(_) | Self::Overloaded)
+    }
+}
+
+/// A held connection under all its connection policies.
+#[derive(Clone, Debug)]
+pub struct HeldLease {
+    /// Made by the caller.
+    pub id: Arc<str>,
+    /// One a connection policy.
+    pub limits: SmallVec<[(Key, Leases); 2]>,
+    /// The token it was opened with.
+    pub token: Option<Box<Probe>>,
+    /// The token's end, leeway included; by the store's clock the lease does not outlive it.
+    pub token_ends: Option<crate::engine::units::Moment>,
+}
+
+/// What became of a lease at its renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// Held for another TTL under every policy.
+    Held,
+    /// Ended or released under at least one policy; given back under all.
+    Lost,
+    /// Its token was revoked; given back.
+    Revoked,
+    /// Its token's life is over; given back.
+    Expired,
+}
+
+/// How a store is, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// It answers.
+    pub reachable: bool,
+    /// What start-up checks found, each with a code.
+    pub warnings: Vec<String>,
+}
+
+/// Where counters, leases and revocations live. `patience` is the longest that a caller waits.
+pub trait Store: Send + Sync + 'static {
+    /// Charges all demands or none, and returns what it saw.
+    fn take(&self, ask: Ask, patience: Duration) -> impl Future<Output = Result<Answer, StoreError>> + Send;
+
+    /// Renews each lease, in order. A lost one is not taken again.
+    fn renew(
+        &self,
+        leases: Vec<HeldLease>,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Vec<Renewed>, StoreError>> + Send;
+
+    /// Gives a lease back under all its policies; false when there was nothing to give back.
+    fn release(
+        &self,
+        lease: HeldLease,
+        patience: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Keeps a revocation, durably; false when it was in force already.
+    fn revoke(
+        &self,
+        revocation: Revocation,
+        patience: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The number of quotad that share this store, by the last word of it; at least 1.
+    fn replicas(&self) -> u64;
+
+    /// How it is.
+    fn health(&self) -> StoreHealth;
+}
+
+/// How long the readings of a `request_id` are kept at least, when its demands have no window of their own.
+pub const MIN_REQUEST_MEMORY: Micros = Micros(60_000_000);
