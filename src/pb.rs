@@ -3,6 +3,7 @@
 #![expect(missing_docs, reason = "generated; the documentation is in the proto files")]
 #![allow(clippy::all, reason = "generated")]
 #![allow(clippy::as_conversions, clippy::large_futures, unreachable_pub, reason = "generated")]
+#![allow(clippy::allow_attributes_without_reason, clippy::too_many_lines, reason = "generated")]
 
 /// `quotad.v1`.
 pub mod quotad {

@@ -92,6 +92,13 @@ impl FromStr for Cidr {
                 .filter(|bits| *bits <= whole)
                 .ok_or_else(|| format!("`/{bits}` is not a prefix length of 0 to {whole}"))?,
         };
+        let (network, bits) = match (network.to_canonical(), bits) {
+            (v4 @ IpAddr::V4(_), bits) if network.is_ipv6() => match bits.checked_sub(96) {
+                Some(bits) => (v4, bits),
+                None => return Err(format!("`{text}` mixes IPv4 and IPv6; write it as an IPv4 range")),
+            },
+            canonical => canonical,
+        };
         if mask(network, bits) != network {
             return Err(format!("`{text}` has bits outside its range; write {}/{bits}", mask(network, bits)));
         }
@@ -159,6 +166,8 @@ mod tests {
         assert!(ten.contains(ip("10.255.0.1")));
         assert!(!ten.contains(ip("11.0.0.1")));
         assert!(!"0.0.0.0/0".parse::<Cidr>().unwrap().contains(ip("::1")));
+        assert_eq!("::ffff:10.0.0.0/104".parse::<Cidr>().unwrap(), ten);
+        assert!("::ffff:0.0.0.0/90".parse::<Cidr>().is_err());
         assert!("10.0.0.1/8".parse::<Cidr>().unwrap_err().contains("10.0.0.0/8"));
         assert!("10.0.0.0/33".parse::<Cidr>().is_err());
     }

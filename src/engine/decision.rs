@@ -123,9 +123,9 @@ pub struct Decision {
 
 /// A policy with what was asked of it and what was read.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct Judged<'a> {
     /// The policy.
-    pub policy: Arc<Policy>,
+    pub policy: &'a Policy,
     /// The rule that was enforced: the policy's own, or this replica's share.
     pub rule: Rule,
     /// Units asked for.
@@ -155,8 +155,8 @@ impl Decision {
 
     /// Combines what every policy said. Nobody was charged unless every enforced policy had room.
     #[must_use]
-    pub fn combine(judged: &[Judged], now: Moment) -> Self {
-        let refuses = |one: &Judged| !one.policy.shadow && one.violated();
+    pub fn combine(judged: &[Judged<'_>], now: Moment) -> Self {
+        let refuses = |one: &Judged<'_>| !one.policy.shadow && one.violated();
         let passed = !judged.iter().any(refuses);
         let statuses: Vec<_> = judged.iter().map(|one| one.status(now, passed)).collect();
         let mode = judged.iter().map(|one| one.mode).max().unwrap_or(Mode::Exact);
@@ -178,7 +178,7 @@ impl Decision {
     }
 }
 
-impl Judged {
+impl Judged<'_> {
     fn violated(&self) -> bool {
         match self.reading {
             Some(reading) => !reading.fits,
@@ -189,8 +189,11 @@ impl Judged {
     fn reason(&self) -> Reason {
         if self.reading.is_none() {
             Reason::StoreUnavailable
-        } else if u64::from(self.cost) > self.rule.capacity() {
+        } else if u64::from(self.cost) > self.policy.rule.capacity() {
             Reason::CostExceedsLimit
+        } else if u64::from(self.cost) > self.rule.capacity() {
+            // Only this replica's share is too small; it passes again when the store is back.
+            Reason::StoreUnavailable
         } else if self.policy.is_connection() {
             Reason::ConnectionLimitExceeded
         } else {
@@ -239,9 +242,9 @@ mod tests {
 
     const NOW: Moment = Moment(1_700_000_000_000_000);
 
-    fn judged(name: &str, shadow: bool, used: u64, cost: u32) -> Judged {
+    fn judged(name: &str, shadow: bool, used: u64, cost: u32) -> Judged<'static> {
         let spec = PolicySpec { limit: 10, shadow, ..PolicySpec::named(name) };
-        let policy = Arc::new(Policy::build(spec).unwrap());
+        let policy: &Policy = Box::leak(Box::new(Policy::build(spec).unwrap()));
         let window = Window::new(10, Micros::from_seconds(60));
         let log: Vec<_> = (used > 0).then_some(Charge { at: NOW, cost: used }).into_iter().collect();
         let reading = window.read(&log, NOW.plus(Micros(7)), u64::from(cost));

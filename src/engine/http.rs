@@ -10,6 +10,8 @@ use super::decision::{Decision, Mode, Outcome, PolicyStatus, Reason};
 use super::rule::Algorithm;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::fmt::Write as _;
 
 /// Which body a denial carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,11 +143,19 @@ impl HttpFace {
         for family in &self.limit_headers {
             match family {
                 LimitHeaders::Ietf => {
-                    let listed = decision.statuses.iter().zip(fields).filter(|(status, _)| known(status));
-                    let fields: Vec<&str> = listed.map(|(_, field)| *field).collect();
-                    headers.push(Header::new("RateLimit-Policy", fields.join(", ")));
-                    let items: Vec<String> = decision.statuses.iter().filter(known).map(limit_item).collect();
-                    headers.push(Header::new("RateLimit", items.join(", ")));
+                    let (mut policies, mut limits) = (String::with_capacity(64), String::with_capacity(64));
+                    for (status, field) in
+                        decision.statuses.iter().zip(fields).filter(|(status, _)| known(status))
+                    {
+                        if !policies.is_empty() {
+                            policies.push_str(", ");
+                            limits.push_str(", ");
+                        }
+                        policies.push_str(field);
+                        push_limit(&mut limits, status);
+                    }
+                    headers.push(Header::new("RateLimit-Policy", policies));
+                    headers.push(Header::new("RateLimit", limits));
                 }
                 LimitHeaders::Legacy => {
                     legacy(decision, ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"], headers)
@@ -160,7 +170,7 @@ impl HttpFace {
     }
 
     fn body(&self, decision: &Decision, status: u16) -> Body {
-        let (code, message) = code_and_message(decision.reason, decision.mode);
+        let (code, message) = code_and_message(decision);
         let violated = || decision.statuses.iter().filter(|status| status.violated && !status.shadow);
         let (content_type, value) = match self.error_body {
             ErrorBody::Uniform => {
@@ -203,18 +213,23 @@ fn retry_after_seconds(decision: &Decision) -> Option<u64> {
 }
 
 /// `"login";r=0;t=41`: a violated policy says when the cost fits, any other when its quota is whole.
-fn limit_item(status: &PolicyStatus) -> String {
-    let until = status.retry_after.unwrap_or(status.reset_after).seconds_up();
-    if status.algorithm == Algorithm::Concurrency && !status.violated {
-        return format!("\"{}\";r={}", status.policy, status.remaining);
+fn push_limit(text: &mut String, status: &PolicyStatus) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\"{}\";r={}", status.policy, status.remaining);
+    if status.algorithm != Algorithm::Concurrency || status.violated {
+        let until = status.retry_after.unwrap_or(status.reset_after).seconds_up();
+        let _ = write!(text, ";t={until}");
     }
-    format!("\"{}\";r={};t={until}", status.policy, status.remaining)
 }
 
 /// The three headers of the one policy that binds most.
 fn legacy(decision: &Decision, names: [&'static str; 3], headers: &mut Vec<Header>) {
     let known = decision.statuses.iter().filter(|status| !status.shadow && status.mode < Mode::FailedOpen);
-    let Some(tightest) = known.min_by_key(|status| (!status.violated, status.remaining)) else { return };
+    let Some(tightest) =
+        known.min_by_key(|status| (!status.violated, Reverse(status.retry_after), status.remaining))
+    else {
+        return;
+    };
     let until = tightest.retry_after.unwrap_or(tightest.reset_after).seconds_up();
     for (name, value) in names.into_iter().zip([tightest.limit, tightest.remaining, until]) {
         headers.push(Header::new(name, value.to_string()));
@@ -229,28 +244,27 @@ fn challenge(reason: Reason) -> &'static str {
     }
 }
 
-fn code_and_message(reason: Reason, mode: Mode) -> (&'static str, &'static str) {
-    match (reason, mode) {
-        (Reason::LimitExceeded, _) => ("RATE_LIMIT_EXCEEDED", "Too many requests. Please try again later."),
-        (Reason::CostExceedsLimit, _) => {
+fn code_and_message(decision: &Decision) -> (&'static str, &'static str) {
+    match decision.reason {
+        Reason::LimitExceeded => ("RATE_LIMIT_EXCEEDED", "Too many requests. Please try again later."),
+        Reason::CostExceedsLimit => {
             ("RATE_LIMIT_EXCEEDED", "The request costs more than its limit allows at once.")
         }
-        (Reason::ConnectionLimitExceeded, _) => {
+        Reason::ConnectionLimitExceeded => {
             ("RATE_LIMIT_EXCEEDED", "Too many open connections. Please close one or try again later.")
         }
-        (Reason::PartitionMissing, _) => {
+        Reason::PartitionMissing => {
             ("PARTITION_MISSING", "The request lacks a fact that its limit is counted by.")
         }
-        (Reason::OriginNotAllowed, _) => {
-            ("ORIGIN_NOT_ALLOWED", "Connections from this origin are not allowed.")
-        }
-        (Reason::StoreUnavailable, Mode::FailedClosed) => {
-            ("RATE_LIMIT_UNAVAILABLE", "The limit cannot be checked now. Please try again later.")
-        }
-        (Reason::StoreUnavailable, _) => {
+        Reason::OriginNotAllowed => ("ORIGIN_NOT_ALLOWED", "Connections from this origin are not allowed."),
+        // Without a status no policy was consulted: it was the token that could not be checked.
+        Reason::StoreUnavailable if decision.statuses.is_empty() => {
             ("TOKEN_CHECK_UNAVAILABLE", "The token cannot be checked now. Please try again later.")
         }
-        (Reason::TokenMissing, _) => ("TOKEN_MISSING", "A token is required."),
+        Reason::StoreUnavailable => {
+            ("RATE_LIMIT_UNAVAILABLE", "The limit cannot be checked now. Please try again later.")
+        }
+        Reason::TokenMissing => ("TOKEN_MISSING", "A token is required."),
         _ => ("TOKEN_INVALID", "The token is not valid."),
     }
 }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 /// Canonical text of (domain, policy, partition).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Key {
     text: String,
     tag: Range<usize>,
@@ -93,7 +93,7 @@ fn kind(rule: &Rule) -> &'static str {
 }
 
 /// Appends `value` with every byte outside a safe set as `%XX`.
-fn escape(text: &mut String, value: &str) {
+pub(crate) fn escape(text: &mut String, value: &str) {
     if value.bytes().all(is_plain) {
         text.push_str(value);
         return;

@@ -8,6 +8,7 @@
 
 use super::ask::Reading;
 use super::units::{Micros, Moment};
+use smallvec::SmallVec;
 
 /// Most bytes of a lease id: Redis keeps sorted sets compact up to this.
 pub const MAX_LEASE_ID_BYTES: usize = 64;
@@ -34,8 +35,8 @@ impl Leases {
     /// What taking `id` sees. `level` counts the other live leases.
     #[must_use]
     pub fn read(&self, held: &[Held], now: Moment, id: &str) -> Reading {
-        let mut others = 0;
-        let (mut own, mut first, mut last) = (false, u64::MAX, 0);
+        let (mut own, mut last) = (false, 0);
+        let mut others: SmallVec<[u64; 8]> = SmallVec::new();
         for lease in held {
             let ends = self.end(lease, now);
             if ends <= now {
@@ -45,17 +46,21 @@ impl Leases {
             if *lease.id == *id {
                 own = true;
             } else {
-                others += 1;
-                first = first.min(ends.0);
+                others.push(ends.0);
             }
         }
-        let fits = own || others < self.limit;
-        Reading {
-            fits,
-            level: others,
-            retry_at: Moment(if fits { 0 } else { first }),
-            reset_at: Moment(last.max(now.0)),
-        }
+        let level = u64::try_from(others.len()).unwrap_or(u64::MAX);
+        let fits = own || level < self.limit;
+        let free_at = if fits { 0 } else { self.free_at(&mut others, level) };
+        Reading { fits, level, retry_at: Moment(free_at), reset_at: Moment(last.max(now.0)) }
+    }
+
+    /// When a lease is free if nobody renews: the first end, or a later one when the limit was lowered below what is
+    /// held.
+    fn free_at(&self, ends: &mut [u64], held: u64) -> u64 {
+        ends.sort_unstable();
+        let too_many = usize::try_from(held - self.limit).unwrap_or(usize::MAX);
+        ends.get(too_many).copied().unwrap_or(0)
     }
 
     /// Takes or renews `id`, and drops the leases that ended.
@@ -84,10 +89,15 @@ impl Leases {
         held.len() < before
     }
 
-    fn prune(&self, held: &mut Vec<Held>, now: Moment) {
-        for lease in held.iter_mut() {
+    /// After a clock that jumped back: no lease ends later than one TTL from now.
+    pub fn repair(&self, held: &mut [Held], now: Moment) {
+        for lease in held {
             lease.ends = self.end(lease, now);
         }
+    }
+
+    fn prune(&self, held: &mut Vec<Held>, now: Moment) {
+        self.repair(held, now);
         held.retain(|lease| lease.ends > now);
     }
 
@@ -113,6 +123,20 @@ mod tests {
         assert_eq!(refused.retry_at, now.plus(LEASES.ttl));
         assert!(LEASES.read(&held, now, "a").fits, "asking again for a held lease is no second lease");
         assert!(LEASES.read(&held, now.plus(LEASES.ttl), "c").fits);
+    }
+
+    #[test]
+    fn after_the_limit_was_lowered_enough_leases_must_end() {
+        let mut held = Vec::new();
+        for (i, id) in ["a", "b", "c"].iter().enumerate() {
+            let at = Moment(1_000_000_000 + u64::try_from(i).unwrap());
+            Leases { limit: 3, ..LEASES }.charge(&mut held, at, id);
+        }
+        let one = Leases { limit: 1, ..LEASES };
+        let refused = one.read(&held, Moment(1_000_000_010), "d");
+        assert_eq!(refused.retry_at, Moment(1_000_000_002).plus(LEASES.ttl));
+        assert!(one.read(&held, refused.retry_at, "d").fits);
+        assert!(!one.read(&held, Moment(refused.retry_at.0 - 1), "d").fits);
     }
 
     #[test]

@@ -35,9 +35,7 @@ impl Matcher {
     /// A mistake in `field` that shows the text.
     pub fn parse(field: &str, text: &str) -> Result<Self, Mistake> {
         if let Some(expression) = text.strip_prefix("re:") {
-            return RegexBuilder::new(&format!("^(?:{expression})$"))
-                .size_limit(MAX_REGEX_BYTES)
-                .build()
+            return whole_value(expression)
                 .map(Self::Expression)
                 .map_err(|error| bad_expression(field, expression, &error));
         }
@@ -68,7 +66,14 @@ impl Matcher {
                 "a prefix ends in one `*`; for more use re: and an expression",
             ));
         }
-        Ok(Self::Exact(text.into()))
+        // One address and one path, in whatever spelling they come.
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Range(address));
+        }
+        match Glob::parse(field, text) {
+            Ok(path) if text.starts_with('/') => Ok(Self::Path(path)),
+            _ => Ok(Self::Exact(text.into())),
+        }
     }
 
     /// Whether `value` meets the condition.
@@ -82,6 +87,14 @@ impl Matcher {
             Self::Expression(regex) => regex.is_match(value),
         }
     }
+}
+
+/// The expression anchored at both ends. It must be one by itself: `a)|(?:b` would close our group and match a
+/// part of the value.
+fn whole_value(expression: &str) -> Result<Regex, regex::Error> {
+    let build = |text: &str| RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
+    build(expression)?;
+    build(&format!("^(?:{expression})$"))
 }
 
 fn bad_expression(field: &str, expression: &str, error: &regex::Error) -> Mistake {
@@ -107,6 +120,8 @@ mod tests {
     #[test]
     fn each_form_matches_what_it_says() {
         assert!(matches("gold", "gold") && !matches("gold", "golden"));
+        assert!(matches("203.0.113.7", "::ffff:203.0.113.7") && !matches("203.0.113.7", "203.0.113.70"));
+        assert!(matches("/login", "//login/") && !matches("/login", "/login/x"));
         assert!(matches("ab*", "abc") && matches("ab*", "ab") && !matches("ab*", "xab"));
         assert!(matches("/v1/**", "/v1/a/../b") && !matches("/v1/**", "/v1/../v2"));
         assert!(matches("10.0.0.0/8", "10.1.2.3") && matches("10.0.0.0/8", "::ffff:10.1.2.3"));
@@ -116,7 +131,9 @@ mod tests {
 
     #[test]
     fn bad_forms_are_refused_in_words() {
-        for bad in ["a*b", "re:(", "re:(a)\\1", "10.0.0.1/8", "10.0.0.0/40", "re:(?:a{1000}){1000}"] {
+        for bad in
+            ["a*b", "re:(", "re:(a)\\1", "re:a)|(?:b", "10.0.0.1/8", "10.0.0.0/40", "re:(?:a{1000}){1000}"]
+        {
             let mistake = Matcher::parse("match.x", bad).unwrap_err();
             assert!(mistake.message.contains('`'), "{mistake:?}");
         }

@@ -74,7 +74,8 @@ impl PolicySet {
     ) -> Result<Self, Vec<(Item, Mistake)>> {
         let mut set = Self { len: policies.len(), ..Self::default() };
         let mut mistakes = Vec::new();
-        for (i, policy) in policies.into_iter().enumerate() {
+        for (i, mut policy) in policies.into_iter().enumerate() {
+            policy.order = i;
             mistakes.extend(set.insert(Arc::new(policy)).err().map(|mistake| (Item::Policy(i), mistake)));
         }
         let mut built: Vec<Route> = Vec::new();

@@ -35,7 +35,7 @@ pub enum Keep {
 }
 
 /// What is asked about a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Probe {
     /// The `iss` claim.
     pub issuer: Box<str>,

@@ -8,6 +8,9 @@ use super::policy::{MAX_UNITS, Policy};
 use super::policy_set::{Kind, PolicySet};
 use std::sync::Arc;
 
+/// Most policies that the hint for an unknown one lists.
+const MAX_NAMES_IN_HINT: usize = 20;
+
 /// Whether a route asks for a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenNeed {
@@ -72,6 +75,8 @@ impl RouteSpec {
 pub struct Route {
     /// Its name.
     pub name: Arc<str>,
+    /// The domain of its policies.
+    pub domain: Arc<str>,
     /// Whether it asks for a token.
     pub token: TokenNeed,
     /// Issuers whose tokens it takes; none: any configured.
@@ -117,6 +122,15 @@ impl Route {
         mistakes.extend(check_name("name", &spec.name).err());
         let policies = resolve("policies", &spec, set, &mut mistakes);
         let connection = resolve("connection", &spec, set, &mut mistakes);
+        if policies.len() + connection.len() > super::ask::MAX_DEMANDS {
+            let (count, hint) =
+                (policies.len() + connection.len(), format!("at most {}", super::ask::MAX_DEMANDS));
+            mistakes.push(Mistake::new(
+                "policies",
+                format!("{count} policies with those under connection"),
+                hint,
+            ));
+        }
         let paths = collect(spec.paths.iter().map(|path| Glob::parse("paths", path)), &mut mistakes);
         let hosts = collect(spec.hosts.iter().map(|host| parse_host(host)), &mut mistakes);
         let headers = collect(
@@ -139,6 +153,7 @@ impl Route {
         let (token, issuers) = (spec.token, spec.issuers);
         Ok(Self {
             name: spec.name.into(),
+            domain: spec.domain.into(),
             token,
             issuers,
             policies,
@@ -234,10 +249,6 @@ fn resolve(field: &str, spec: &RouteSpec, set: &PolicySet, mistakes: &mut Vec<Mi
             Err(_) => mistakes.push(not_found(field, spec, name, set)),
         }
     }
-    if found.len() > super::ask::MAX_DEMANDS {
-        let hint = format!("at most {}", super::ask::MAX_DEMANDS);
-        mistakes.push(Mistake::new(field, format!("{} policies", found.len()), hint));
-    }
     found
 }
 
@@ -258,6 +269,9 @@ fn not_found(field: &str, spec: &RouteSpec, name: &str, set: &PolicySet) -> Mist
         .map(|policy| &*policy.name)
         .collect();
     known.sort_unstable();
+    known.dedup();
+    // Thousands of names would make the hints of a bad file larger than the file a thousand times over.
+    known.truncate(MAX_NAMES_IN_HINT);
     let hint = match known.as_slice() {
         [] => format!("domain `{}` has none of that kind", spec.domain),
         known => format!("domain `{}` has {}", spec.domain, known.join(", ")),

@@ -58,7 +58,7 @@ impl Micros {
     /// Whole seconds when the span is a positive multiple of one: what the `w` parameter can carry.
     #[must_use]
     pub fn whole_seconds(self) -> Option<u64> {
-        (self.0 > 0 && self.0.is_multiple_of(Self::SECOND.0)).then(|| self.0 / Self::SECOND.0)
+        (self.0 > 0 && self.0.is_multiple_of(Self::SECOND.0)).then_some(self.0 / Self::SECOND.0)
     }
 
     /// Milliseconds, rounded up: what a Redis expiry carries.
