@@ -1,0 +1,162 @@
+//! `listen` and `threads`: which addresses the server opens, and on how many cores.
+
+use super::diagnostic::Findings;
+use super::fields::{Fields, Scope, text};
+use super::settings::Settings;
+use super::show;
+use super::tree::Node;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// More threads than any machine has cores: a slip.
+pub(super) const MAX_THREADS: usize = 1_024;
+/// Longest path of a unix socket on Linux, without its final zero.
+const MAX_SOCKET_PATH: usize = 107;
+const HINT: &str = "write an address and a port, such as 127.0.0.1:50051 or [::1]:50051";
+const UNIX_HINT: &str = "or unix:/run/quotad.sock";
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// What the server listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The decision service; at least one.
+    pub grpc: Vec<Bind>,
+    /// The admin service; none: not served.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            grpc: vec![Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 50_051)))],
+            admin: Some(SocketAddr::from(([127, 0, 0, 1], 50_052))),
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(out, "{address}"),
+            Self::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Reads `listen`.
+pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
+    let scope = Scope { prefix: "listen.", ..Scope::ROOT };
+    let Some(fields) = Fields::read(node, scope, &["grpc", "admin"], out) else { return };
+    if let Some(items) = fields.list("grpc", out) {
+        let mut binds: Vec<Bind> = Vec::new();
+        for item in items {
+            let bind = text(item).and_then(|text| parse_bind(text, &out.document().folder));
+            match bind.and_then(|bind| add(&mut binds, bind)) {
+                Ok(()) => {}
+                Err(wrong) => fields.wrong("grpc", item, wrong, out),
+            }
+        }
+        if let (true, Some(list)) = (items.is_empty(), fields.get("grpc")) {
+            let wrong = ("a server without an address answers nobody".to_owned(), HINT.to_owned());
+            fields.wrong("grpc", list, wrong, out);
+        }
+        settings.listen.grpc = binds;
+    }
+    // `admin:` with nothing behind it switches the admin service off.
+    if let Some(entry) = fields.entry("admin") {
+        settings.listen.admin = None;
+        if let (Some(node), Some(text)) = (fields.get("admin"), fields.text("admin", out)) {
+            match parse_tcp(&text)
+                .and_then(|admin| apart(&settings.listen.grpc, &Bind::Tcp(admin)).map(|()| admin))
+            {
+                Ok(admin) => settings.listen.admin = Some(admin),
+                Err(wrong) => fields.wrong(&entry.key.text, node, wrong, out),
+            }
+        }
+    }
+}
+
+/// Several addresses from one text with commas.
+pub(super) fn parse_list(text: &str, folder: &Path) -> Result<Vec<Bind>, (String, String)> {
+    let mut binds = Vec::new();
+    for part in text.split(',') {
+        add(&mut binds, parse_bind(part.trim(), folder)?)?;
+    }
+    Ok(binds)
+}
+
+/// One address.
+pub(super) fn parse_bind(text: &str, folder: &Path) -> Result<Bind, (String, String)> {
+    let Some(path) = text.strip_prefix("unix:") else {
+        let tcp = parse_tcp(text).map(Bind::Tcp);
+        return tcp.map_err(|(message, hint)| (message, format!("{hint}, {UNIX_HINT}")));
+    };
+    let path = folder.join(path.strip_prefix("//").unwrap_or(path));
+    if path.file_name().is_none() || path.as_os_str().len() > MAX_SOCKET_PATH || text.contains('\0') {
+        let hint = format!("write unix:/run/quotad.sock, at most {MAX_SOCKET_PATH} bytes");
+        return Err((format!("{} is no path of a unix socket", show(text)), hint));
+    }
+    Ok(Bind::Unix(path))
+}
+
+/// One TCP address.
+pub(super) fn parse_tcp(text: &str) -> Result<SocketAddr, (String, String)> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().unwrap_or_default();
+        let is_port = port.parse::<u16>().is_ok();
+        let hint = match text.rsplit_once(':') {
+            Some(("", port)) if is_port => format!("write 0.0.0.0:{port} for every interface"),
+            Some(("localhost", port)) if is_port => {
+                format!("names are not looked up; write 127.0.0.1:{port}")
+            }
+            None if is_port => format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface"),
+            _ => HINT.to_owned(),
+        };
+        (format!("{} is not an address", show(text)), hint)
+    })
+}
+
+fn add(binds: &mut Vec<Bind>, bind: Bind) -> Result<(), (String, String)> {
+    apart(binds, &bind)?;
+    binds.push(bind);
+    Ok(())
+}
+
+/// Whether an address can be opened beside others: no two alike, and none inside another's "every interface".
+pub(super) fn apart(binds: &[Bind], new: &Bind) -> Result<(), (String, String)> {
+    let clash = binds.iter().find(|earlier| match (earlier, new) {
+        (Bind::Tcp(one), Bind::Tcp(two)) => {
+            let same_family = one.is_ipv4() == two.is_ipv4();
+            let overlap = one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified();
+            // Port 0 is a free port each time.
+            one.port() != 0 && one.port() == two.port() && same_family && overlap
+        }
+        (one, two) => *one == two,
+    });
+    match clash {
+        None => Ok(()),
+        Some(earlier) => {
+            let message = format!("{new} is a duplicate of the listen address {earlier}");
+            Err((message, "each listener needs an address of its own".to_owned()))
+        }
+    }
+}
+
+/// `threads` from its text.
+pub(super) fn parse_threads(text: &str) -> Result<usize, (String, String)> {
+    let hint = || format!("write a number from 1 to {MAX_THREADS}, or 0 for one a core");
+    let number = super::fields::number(text).map_err(|(message, _)| (message, hint()))?;
+    match usize::try_from(number) {
+        Ok(threads) if threads <= MAX_THREADS => Ok(threads),
+        _ => Err((format!("{number} threads are too many"), hint())),
+    }
+}

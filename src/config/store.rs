@@ -1,0 +1,209 @@
+//! `store`: where counters, leases and revocations live.
+//!
+//! Must never: show a URL's user or password.
+
+use super::diagnostic::Findings;
+use super::fields::{Fields, Scope};
+use super::settings::{Settings, StoreUrl};
+use super::show;
+use super::tree::Node;
+use crate::engine::units::Micros;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const URL_HINT: &str = "write \"memory:\", redis://HOST:PORT or rediss://HOST:PORT";
+/// Longest wait of a decision for its store.
+const MAX_TIMEOUT: Micros = Micros(60 * 1_000_000);
+
+/// Where state lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In this process.
+    Memory {
+        /// Where revocations survive a restart; none: nowhere.
+        data_dir: Option<PathBuf>,
+    },
+    /// In Redis or Valkey.
+    Redis {
+        /// Where it is.
+        url: RedisUrl,
+    },
+}
+
+/// The store as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Which one.
+    pub kind: StoreKind,
+    /// How long a decision waits for it (Redis).
+    pub timeout: Duration,
+}
+
+/// A `redis://` or `rediss://` URL; its user and password never show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The whole URL, with its password.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.split_once("://"), self.0.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => write!(out, "{scheme}://***@{host}"),
+            _ => out.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// Reads `store`.
+pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
+    let scope = Scope { prefix: "store.", ..Scope::ROOT };
+    let Some(fields) = Fields::read(node, scope, &["url", "data_dir", "timeout"], out) else { return };
+    if let (Some(node), Some(text)) = (fields.get("url"), fields.text("url", out)) {
+        match parse_url(&text) {
+            Ok(url) => settings.store_url = url,
+            Err(wrong) => fields.wrong("url", node, wrong, out),
+        }
+    }
+    if let Some(text) = fields.text("data_dir", out) {
+        settings.data_dir = Some(out.document().folder.join(text));
+    }
+    if let (Some(node), Some(span)) = (fields.get("timeout"), fields.duration("timeout", out)) {
+        match check_timeout(span) {
+            Ok(timeout) => settings.store_timeout = timeout,
+            Err(wrong) => fields.wrong("timeout", node, wrong, out),
+        }
+    }
+}
+
+/// A store's URL.
+pub(super) fn parse_url(text: &str) -> Result<StoreUrl, (String, String)> {
+    if text == "memory:" {
+        return Ok(StoreUrl::Memory);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        // Without a scheme nothing tells a password from a host, so the text is not repeated.
+        let hint = if text == "memory" { "write \"memory:\", with its colon" } else { URL_HINT };
+        return Err(("this is not a store's URL".to_owned(), hint.to_owned()));
+    };
+    match scheme {
+        "redis" | "rediss" => check_redis(rest).map(|()| StoreUrl::Redis(RedisUrl(text.to_owned()))),
+        "redis-sentinel" | "rediss-sentinel" | "redis-cluster" | "rediss-cluster" => Err((
+            format!("`{scheme}://` is not supported yet"),
+            "write redis://HOST:PORT of one server; Sentinel and Cluster follow".to_owned(),
+        )),
+        "valkey" | "valkeys" => Err((
+            format!("`{scheme}://` is not known"),
+            "write redis:// or rediss://: Valkey speaks the same protocol".to_owned(),
+        )),
+        "memory" => Err(("the embedded store has no host".to_owned(), "write \"memory:\"".to_owned())),
+        _ => Err((format!("{} is not a store's scheme", show(scheme)), URL_HINT.to_owned())),
+    }
+}
+
+/// `[user:password@]host[:port][/database]`.
+fn check_redis(rest: &str) -> Result<(), (String, String)> {
+    let wrong = |why: &str, hint: &str| Err((why.to_owned(), hint.to_owned()));
+    if rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return wrong("a URL has no spaces", URL_HINT);
+    }
+    if rest.contains(['?', '#']) {
+        return wrong(
+            "a redis URL has no parameters here",
+            "write redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]; escape ? and # of a password as %3F and %23",
+        );
+    }
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let (address, database) = place.split_once('/').unwrap_or((place, ""));
+    if !database.is_empty() && database.parse::<u8>().is_err() {
+        return wrong("the database is not a number from 0 to 255", "write redis://HOST:PORT/0");
+    }
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !address.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    if host.is_empty() || (host.contains(':') && !(host.starts_with('[') && host.ends_with(']'))) {
+        return wrong("the host is missing or no host", "write redis://127.0.0.1:6379 or redis://[::1]:6379");
+    }
+    match port.map(str::parse::<u16>) {
+        None | Some(Ok(1..)) => Ok(()),
+        _ => wrong("the port is not a number from 1 to 65535", "write redis://127.0.0.1:6379"),
+    }
+}
+
+/// `store.timeout`.
+pub(super) fn check_timeout(span: Micros) -> Result<Duration, (String, String)> {
+    if span < Micros::from_millis(1) || span > MAX_TIMEOUT {
+        let message = format!("timeout is {}", super::duration::write(span));
+        return Err((
+            message,
+            "write a duration from 1ms to 60s; a decision waits that long at most".to_owned(),
+        ));
+    }
+    Ok(span.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_urls_and_what_is_none() {
+        for good in [
+            "redis://127.0.0.1:6379",
+            "rediss://user:p%40ss@redis.example.com:6380/2",
+            "redis://:pw@[::1]:6379/0",
+            "redis://redis",
+            "redis://[::1]",
+        ] {
+            assert!(matches!(parse_url(good), Ok(StoreUrl::Redis(_))), "{good}");
+        }
+        for (bad, word) in [
+            ("redis://", "host"),
+            ("redis://:6379", "host"),
+            ("redis://h:0", "port"),
+            ("redis://h:99999", "port"),
+            ("redis://h/x", "database"),
+            ("redis://h h", "spaces"),
+            ("redis://h?x=1", "parameters"),
+            ("redis://::1:6379", "host"),
+            ("redis-cluster://h:1", "not supported yet"),
+            ("redis-sentinel://h:1", "not supported yet"),
+            ("valkey://h:1", "not known"),
+            ("postgres://h", "scheme"),
+            ("memory://", "no host"),
+            ("memory", "URL"),
+            ("", "URL"),
+        ] {
+            let Err((message, hint)) = parse_url(bad) else { panic!("{bad}") };
+            assert!(message.contains(word), "{bad}: {message}");
+            assert!(!hint.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_password_never_shows() {
+        for text in ["redis://user:hunter2@h:1/0", "redis://:hunter2@h", "rediss://:hun@ter2@h:1"] {
+            let Ok(StoreUrl::Redis(url)) = parse_url(text) else { panic!("{text}") };
+            let shown = format!("{url} {url:?}");
+            assert!(!shown.contains("hun") && !shown.contains("ter2"), "{shown}");
+            assert_eq!(url.expose(), text);
+        }
+        for bad in ["hunter2@h", "redis//:hunter2@h", "postgres://u:hunter2@h", "redis://u:hunter2@h:x"] {
+            let Err((message, hint)) = parse_url(bad) else { panic!("{bad}") };
+            assert!(!format!("{message}{hint}").contains("hunter2"), "{message}");
+        }
+    }
+}
