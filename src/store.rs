@@ -8,7 +8,7 @@
 pub mod memory;
 pub mod redis;
 
-use crate::engine::ask::{Answer, Ask};
+use crate::engine::ask::{Answer, Ask, Weight};
 use crate::engine::key::Key;
 use crate::engine::leases::Leases;
 use crate::engine::revocation::{Probe, Revocation};
@@ -21,38 +21,52 @@ use std::time::Duration;
 /// Why a store gave no answer.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum StoreError {
-    /// No answer in time. It may have been applied.
+    /// No answer in time, or the connection broke under way. It may have been applied, so a retry may charge
+    /// twice.
     #[error("the store did not answer within {0:?}")]
     Timeout(Duration),
     /// Not connected; nothing was applied.
     #[error("the store is not reachable: {0}")]
     Unreachable(String),
-    /// Too much is waiting already; nothing was applied.
+    /// Too much is waiting already; nothing was applied. Said at once, not after a wait.
     #[error("the store's queue is full")]
     Overloaded,
     /// The store refused or answered nonsense; nothing was charged.
     #[error("the store answered: {0}")]
     Refused(String),
-    /// Revocations cannot be kept on disk.
+    /// Revocations cannot be kept on disk. Only the embedded store says this; counters need no disk.
     #[error("data_dir: {0}")]
     Disk(String),
 }
 
 impl StoreError {
-    /// The same call may succeed later without anybody mending anything.
+    /// The same call may succeed later without anybody mending anything. It does not say that repeating is
+    /// harmless: see [`StoreError::Timeout`].
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Timeout(_) | Self::Unreachable(_) | Self::Overloaded)
     }
 }
 
+/// One limit that a lease is held under.
+#[derive(Clone, Debug)]
+pub struct LeaseLimit {
+    /// Whose leases.
+    pub key: Key,
+    /// How many, and for how long.
+    pub limit: Leases,
+    /// A shadow limit is renewed where it is held, and never decides whether the lease is.
+    pub weight: Weight,
+}
+
 /// A held connection under all its connection policies.
+/// It carries all that a renewal needs, so a store keeps nothing about leases but their ends.
 #[derive(Clone, Debug)]
 pub struct HeldLease {
     /// Made by the caller.
     pub id: Arc<str>,
     /// One a connection policy.
-    pub limits: SmallVec<[(Key, Leases); 2]>,
+    pub limits: SmallVec<[LeaseLimit; 2]>,
     /// The token it was opened with.
     pub token: Option<Box<Probe>>,
     /// The token's end, leeway included; by the store's clock the lease does not outlive it.
@@ -64,7 +78,7 @@ pub struct HeldLease {
 pub enum Renewed {
     /// Held for another TTL under every policy.
     Held,
-    /// Ended or released under at least one policy; given back under all.
+    /// Ended or released under at least one policy; given back under all. Its place may be another's by now.
     Lost,
     /// Its token was revoked; given back.
     Revoked,
@@ -83,36 +97,86 @@ pub struct StoreHealth {
 
 /// Where counters, leases and revocations live. `patience` is the longest that a caller waits.
 pub trait Store: Send + Sync + 'static {
-    /// Charges all demands or none, and returns what it saw.
+    /// Whether `take` can fail, so that a caller must keep what it needs to decide without the store.
+    const MAY_BE_AWAY: bool = true;
+
+    /// Charges all demands or none, and returns what it saw before the charge. Dropping the future may leave a
+    /// charge that nobody learns of; it never leaves half of one.
     fn take(&self, ask: Ask, patience: Duration) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 
-    /// Renews each lease, in order. A lost one is not taken again.
+    /// Renews each lease, in order. A lost one is not taken again: its place may have been given away, and
+    /// taking it back would exceed the limit.
     fn renew(
         &self,
         leases: Vec<HeldLease>,
         patience: Duration,
     ) -> impl Future<Output = Result<Vec<Renewed>, StoreError>> + Send;
 
-    /// Gives a lease back under all its policies; false when there was nothing to give back.
+    /// Gives a lease back under all its policies; false when there was nothing to give back. Repeating is
+    /// harmless, and one that never arrives is made good by the lease's end.
     fn release(
         &self,
         lease: HeldLease,
         patience: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Keeps a revocation, durably; false when it was in force already.
+    /// Keeps a revocation, durably; false when it was in force already. Of two the one that lasts longer holds;
+    /// a second one of a subject also covers what was issued in between.
     fn revoke(
         &self,
         revocation: Revocation,
         patience: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// The number of quotad that share this store, by the last word of it; at least 1.
+    /// The number of quotad that share this store, by the last word of it; at least 1. Asks nobody and never
+    /// waits.
     fn replicas(&self) -> u64;
 
-    /// How it is.
+    /// How it is, as last known: operators ask most when the store does not answer, so it is not asked.
     fn health(&self) -> StoreHealth;
 }
 
+/// A store that all threads share.
+impl<S: Store> Store for Arc<S> {
+    const MAY_BE_AWAY: bool = S::MAY_BE_AWAY;
+
+    fn take(&self, ask: Ask, patience: Duration) -> impl Future<Output = Result<Answer, StoreError>> + Send {
+        S::take(self, ask, patience)
+    }
+
+    fn renew(
+        &self,
+        leases: Vec<HeldLease>,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Vec<Renewed>, StoreError>> + Send {
+        S::renew(self, leases, patience)
+    }
+
+    fn release(
+        &self,
+        lease: HeldLease,
+        patience: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        S::release(self, lease, patience)
+    }
+
+    fn revoke(
+        &self,
+        revocation: Revocation,
+        patience: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        S::revoke(self, revocation, patience)
+    }
+
+    fn replicas(&self) -> u64 {
+        S::replicas(self)
+    }
+
+    fn health(&self) -> StoreHealth {
+        S::health(self)
+    }
+}
+
 /// How long the readings of a `request_id` are kept at least, when its demands have no window of their own.
+/// A minute is meant to outlast the retries of a caller that still waits.
 pub const MIN_REQUEST_MEMORY: Micros = Micros(60_000_000);

@@ -1,1 +1,256 @@
-//! todo
+//! The store on Redis 7 or Valkey: one server that several quotad share.
+//!
+//! Promise: one script call decides and charges; decisions that arrive while a call is under way share the next one.
+//! Time is Redis's. Every key has an expiry. While Redis is away a call fails at once and the store recovers by
+//! itself; the process starts without Redis.
+//!
+//! Must never: send a charge twice, block a thread, wait beyond the caller's patience or the configured timeout.
+//!
+//! | file | what |
+//! |---|---|
+//! | `take.lua`, `one.lua`, `plan.rs`, `reply.rs` | decisions: scripts for many and for one, question, answer |
+//! | `renew.lua`, `release.lua`, `leases.rs` | leases |
+//! | `revoke.lua` | revocations |
+//! | `heartbeat.lua`, `replicas.rs` | who shares this Redis |
+//! | `probe.lua`, `check.rs` | start-up checks |
+//! | `line.rs`, `driver.rs`, `client.rs` | waiting, sending, the connection |
+//! | `name.rs`, `life.rs` | names and expiry of keys |
+
+mod check;
+mod client;
+mod driver;
+mod leases;
+mod life;
+mod line;
+mod name;
+mod options;
+mod pack;
+mod plan;
+mod replicas;
+mod reply;
+mod script;
+
+pub use driver::RedisDriver;
+pub use options::{BadUrl, DEFAULT_TIMEOUT, RedisOptions};
+pub use replicas::Replicas;
+
+use crate::clock;
+use crate::engine::ask::{Answer, Ask};
+use crate::engine::revocation::{Keep, Revocation, Target};
+use crate::engine::units::{Micros, Moment};
+use crate::store::{HeldLease, Renewed, Store, StoreError, StoreHealth};
+use bytes::Bytes;
+use client::Connection;
+use futures_util::{StreamExt, TryStreamExt};
+use life::Life;
+use line::Line;
+use parking_lot::RwLock;
+use script::Scripts;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Renewals under way at once: they hide the time on the wire, and leave room for decisions between them.
+const RENEWALS: usize = 4;
+/// With a clock of the test's own, Redis's expiry must not run ahead of it.
+const TEST_HOLD: Micros = Micros(86_400_000_000);
+
+/// A store on one Redis server. Clones share it; its [`RedisDriver`] does the sending.
+#[derive(Clone, Debug)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    _use: Arc<InUse>,
+}
+
+/// What the store and its driver share.
+#[derive(Debug)]
+struct Shared {
+    /// Leases and revocations go straight to it.
+    connection: Connection,
+    /// Decisions wait here to share a call.
+    line: Line,
+    scripts: Scripts,
+    /// The longest that one call takes, whatever the caller's patience.
+    timeout: Duration,
+    /// What every key lives longer; zero but in tests with a clock of their own.
+    hold: Micros,
+    replicas: Replicas,
+    /// The findings of the last check.
+    warnings: RwLock<Vec<String>>,
+    /// The last store is gone; the driver ends.
+    closed: AtomicBool,
+}
+
+/// Ends the driver with the last clone of the store.
+/// To wait for the last reference to `Shared` would not do: the driver holds one itself.
+#[derive(Debug)]
+struct InUse(Arc<Shared>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.line.wake();
+    }
+}
+
+impl RedisStore {
+    /// A store and the task that it needs. Nothing is sent before the task runs; Redis may be away.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub fn connect(options: RedisOptions) -> Result<(Self, RedisDriver), BadUrl> {
+        let shared = Arc::new(Shared {
+            connection: Connection::new(&options)?,
+            line: Line::default(),
+            scripts: Scripts::new(options.clock_key.as_deref()),
+            timeout: options.timeout,
+            hold: if options.clock_key.is_some() { TEST_HOLD } else { Micros(0) },
+            replicas: options.replicas,
+            warnings: RwLock::default(),
+            closed: AtomicBool::new(false),
+        });
+        let driver = RedisDriver::new(Arc::clone(&shared));
+        Ok((Self { _use: Arc::new(InUse(Arc::clone(&shared))), shared }, driver))
+    }
+
+    /// Says that this replica lives, and learns how many do. To be called every five seconds by one thread of
+    /// a process.
+    ///
+    /// # Errors
+    /// The store's; the last known number stays.
+    pub async fn heartbeat(&self) -> Result<u64, StoreError> {
+        let shared = &self.shared;
+        let word = replicas::WORD.as_millis().to_string();
+        let args = vec![shared.replicas.id().into(), word.into()];
+        let count: u64 =
+            shared.connection.run(&shared.scripts.heartbeat, vec![name::REPLICAS.into()], args).await?;
+        shared.replicas.set(count);
+        Ok(shared.replicas.count())
+    }
+
+    /// Looks for what is wrong with this Redis; the findings stand in [`Store::health`]. The driver does this after
+    /// every connect.
+    pub async fn check(&self) {
+        self.shared.check().await;
+    }
+}
+
+impl Shared {
+    /// Fails at once while Redis is away, else says how long to wait.
+    fn wait(&self, patience: Duration) -> Result<Duration, StoreError> {
+        if !self.connection.is_up() {
+            return Err(StoreError::Unreachable("not connected".to_owned()));
+        }
+        Ok(self.timeout.min(patience))
+    }
+
+    /// New findings take the place of all old ones: what was mended must not stay a warning.
+    async fn check(&self) {
+        let mut warnings = match self.connection.ask::<String>("INFO", Vec::new()).await {
+            Ok(info) => check::info_warnings(&info),
+            Err(_) => Vec::new(),
+        };
+        let before = clock::now();
+        let read = self.connection.run::<u64>(&self.scripts.probe, Vec::new(), Vec::new()).await;
+        let after = clock::now();
+        warnings.extend(match &read {
+            Ok(read) => check::clock_warning(Ok(Moment(*read)), before, after),
+            Err(StoreError::Refused(why)) => check::clock_warning(Err(why), before, after),
+            Err(_) => None,
+        });
+        *self.warnings.write() = warnings;
+    }
+
+    /// One script's worth of leases. A reply of another length is refused whole: which lease is whose would be
+    /// a guess.
+    async fn renew_some(&self, leases: Vec<HeldLease>) -> Result<Vec<Renewed>, StoreError> {
+        let (keys, args) = leases::renewal(&leases, self.hold);
+        let reply: Bytes = self.connection.run(&self.scripts.renew, keys, args).await?;
+        let renewed: Option<Vec<Renewed>> = reply.iter().map(|byte| leases::renewed(*byte)).collect();
+        renewed
+            .filter(|renewed| renewed.len() == leases.len())
+            .ok_or_else(|| StoreError::Refused("a reply that does not fit the question".to_owned()))
+    }
+}
+
+/// Gives up after `patience`; what was sent may have been applied.
+async fn within<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(patience, call).await.unwrap_or(Err(StoreError::Timeout(patience)))
+}
+
+/// All demands are read before any is charged, so two on one key would not see each other.
+/// There are at most 16, so comparing each with each is cheaper than a set.
+fn names_a_key_twice(ask: &Ask) -> bool {
+    let demands = ask.demands.iter().enumerate();
+    demands.into_iter().any(|(i, demand)| ask.demands.iter().take(i).any(|other| other.key == demand.key))
+}
+
+impl Store for RedisStore {
+    async fn take(&self, ask: Ask, patience: Duration) -> Result<Answer, StoreError> {
+        let patience = self.shared.wait(patience)?;
+        if names_a_key_twice(&ask) {
+            return Err(StoreError::Refused("an ask that names one key twice".to_owned()));
+        }
+        self.shared.line.wait(ask, patience).await
+    }
+
+    /// Each script has the configured timeout, all of them `patience`.
+    async fn renew(
+        &self,
+        mut leases: Vec<HeldLease>,
+        patience: Duration,
+    ) -> Result<Vec<Renewed>, StoreError> {
+        // The client's own timeout does not hold for a call that meets a connection on its way out.
+        let each = self.shared.wait(patience)?;
+        let mut chunks = Vec::new();
+        while !leases.is_empty() {
+            let rest = leases.split_off(leases.len().min(leases::MAX_LEASES));
+            chunks.push(std::mem::replace(&mut leases, rest));
+        }
+        let calls = futures_util::stream::iter(chunks)
+            .map(|chunk| within(each, self.shared.renew_some(chunk)))
+            .buffered(RENEWALS)
+            .try_concat();
+        within(patience, calls).await
+    }
+
+    async fn release(&self, lease: HeldLease, patience: Duration) -> Result<bool, StoreError> {
+        let patience = self.shared.wait(patience)?;
+        let (keys, args) = leases::release(&lease);
+        let released: u64 =
+            within(patience, self.shared.connection.run(&self.shared.scripts.release, keys, args)).await?;
+        Ok(released == 1)
+    }
+
+    async fn revoke(&self, revocation: Revocation, patience: Duration) -> Result<bool, StoreError> {
+        let patience = self.shared.wait(patience)?;
+        let kind = match revocation.target {
+            Target::TokenId(_) => "id",
+            Target::Subject(_) => "subject",
+        };
+        let (keep, span) = match revocation.keep {
+            Keep::Until(moment) => ("until", moment.0),
+            Keep::For(span) => ("for", span.0),
+        };
+        let keys = vec![name::revocation(&revocation.issuer, &revocation.target).into()];
+        let margin = Life::fixed(Micros(0), self.shared.hold).px().to_string();
+        let args = vec![kind.into(), keep.into(), span.to_string().into(), margin.into()];
+        let newly: u64 =
+            within(patience, self.shared.connection.run(&self.shared.scripts.revoke, keys, args)).await?;
+        Ok(newly == 1)
+    }
+
+    fn replicas(&self) -> u64 {
+        self.shared.replicas.count()
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth {
+            reachable: self.shared.connection.is_up(),
+            warnings: self.shared.warnings.read().clone(),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Revocations of the embedded store: in memory for look-ups, on disk before they are acknowledged.
+//!
+//! Promise: after `revoke` has answered, the token is refused, whatever happens to the process. A restart must not
+//! make a revoked token good again. One process owns a `data_dir` at a time.
+
+use crate::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
+use crate::engine::units::{Micros, Moment};
+use crate::store::StoreError;
+use parking_lot::{Mutex, RwLock};
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// (issuer, kind, value) as text → (moment, until), in microseconds.
+const TABLE: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("revocations-1");
+/// Most revocations kept; over it new ones are refused, never dropped.
+const MAX_REVOCATIONS: usize = 4_194_304;
+/// What is over is kept this long still: a clock that was ahead must not make a revoked token good again.
+const MARGIN: Micros = Micros(86_400 * 1_000_000);
+/// Expired ones are cleared when the table has grown by this many since the last time.
+const CLEAR_EVERY: usize = 4_096;
+
+/// Why `data_dir` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process holds it.
+    #[error("data_dir {0}: another quotad uses it")]
+    InUse(PathBuf),
+    /// It cannot be made or written.
+    #[error("data_dir {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file in it cannot be opened or read.
+    #[error("data_dir {path}: {why}")]
+    Database {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes")]
+    Random,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// When it was said, for subjects.
+    moment: Moment,
+    /// Kept until then.
+    until: Moment,
+}
+
+/// All revocations.
+#[derive(Debug)]
+pub(super) struct Revocations {
+    held: Arc<RwLock<HashMap<Box<str>, Entry>>>,
+    /// Held while a revocation is written, so that memory and disk change in one order.
+    disk: Arc<Mutex<Disk>>,
+    durable: bool,
+}
+
+/// The file, and when it was last cleared.
+#[derive(Debug)]
+struct Disk {
+    database: Option<Database>,
+    cleared_at: usize,
+}
+
+impl Revocations {
+    /// Opens what `data_dir` holds, or nothing without one. What is over comes along: the clock may have been wrong.
+    pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, DataDirError> {
+        let (database, held) = match data_dir {
+            Some(path) => {
+                let (database, held) = load(path)?;
+                (Some(database), held)
+            }
+            None => (None, HashMap::new()),
+        };
+        Ok(Self {
+            durable: database.is_some(),
+            disk: Arc::new(Mutex::new(Disk { database, cleared_at: held.len() })),
+            held: Arc::new(RwLock::new(held)),
+        })
+    }
+
+    /// Whether a token is revoked.
+    pub(super) fn refuses(&self, token: &Probe, now: Moment) -> bool {
+        let held = self.held.read();
+        if held.is_empty() {
+            return false;
+        }
+        let find = |kind: &str, value: &str| {
+            held.get(name(&token.issuer, kind, value).as_str()).filter(|entry| entry.until > now)
+        };
+        token.token_id.as_deref().is_some_and(|id| find("id", id).is_some())
+            || token
+                .subject
+                .as_deref()
+                .and_then(|subject| find("sub", subject))
+                .is_some_and(|entry| subject_revokes(entry.moment, token.issued_at))
+    }
+
+    /// Keeps a revocation; false when it was in force already.
+    pub(super) async fn revoke(&self, revocation: Revocation, now: Moment) -> Result<bool, StoreError> {
+        let (held, disk) = (Arc::clone(&self.held), Arc::clone(&self.disk));
+        if !self.durable {
+            return keep(&held, &disk, &revocation, now);
+        }
+        // A commit waits for the disk; the worker's other requests must not.
+        tokio::task::spawn_blocking(move || keep(&held, &disk, &revocation, now))
+            .await
+            .unwrap_or_else(|error| Err(StoreError::Disk(error.to_string())))
+    }
+
+    /// What an operator should know at start.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        if self.durable {
+            return Vec::new();
+        }
+        vec!["Q201 no-data-dir: revocations end with this process; set store.data_dir".to_owned()]
+    }
+}
+
+/// Writes a revocation, to disk first. The lock on the disk makes the order of both the same.
+fn keep(
+    held: &RwLock<HashMap<Box<str>, Entry>>,
+    disk: &Mutex<Disk>,
+    revocation: &Revocation,
+    now: Moment,
+) -> Result<bool, StoreError> {
+    let mut disk = disk.lock();
+    let name = match &revocation.target {
+        Target::TokenId(id) => name(&revocation.issuer, "id", id),
+        Target::Subject(subject) => name(&revocation.issuer, "sub", subject),
+    };
+    let until = match revocation.keep {
+        Keep::Until(until) => until,
+        Keep::For(span) => now.plus(span),
+    };
+    clear(held, &mut disk, now)?;
+    let before = held.read().get(name.as_str()).copied().filter(|entry| entry.until > now);
+    if before.is_none() && held.read().len() >= MAX_REVOCATIONS {
+        return Err(StoreError::Refused(format!("{MAX_REVOCATIONS} revocations are kept already")));
+    }
+    let entry = Entry {
+        moment: before.map_or(now, |before| before.moment.max(now)),
+        until: before.map_or(until, |before| before.until.max(until)),
+    };
+    let newly = match (&revocation.target, before) {
+        (_, None) => true,
+        (Target::TokenId(_), Some(_)) => false,
+        (Target::Subject(_), Some(before)) => entry.moment.seconds() > before.moment.seconds(),
+    };
+    if let Some(database) = &disk.database {
+        write(database, &name, entry).map_err(|error| StoreError::Disk(error.to_string()))?;
+    }
+    held.write().insert(name.into(), entry);
+    Ok(newly)
+}
+
+/// Drops what is over, from memory and disk, once in a while.
+fn clear(held: &RwLock<HashMap<Box<str>, Entry>>, disk: &mut Disk, now: Moment) -> Result<(), StoreError> {
+    if held.read().len() < disk.cleared_at.saturating_add(CLEAR_EVERY) {
+        return Ok(());
+    }
+    let mut gone = Vec::new();
+    held.write().retain(|name, entry| {
+        let keep = entry.until.plus(MARGIN) > now;
+        if !keep {
+            gone.push(name.clone());
+        }
+        keep
+    });
+    disk.cleared_at = held.read().len();
+    match &disk.database {
+        Some(database) => remove(database, &gone).map_err(|error| StoreError::Disk(error.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// The name of an entry, in memory and on disk.
+fn name(issuer: &str, kind: &str, value: &str) -> String {
+    // The length says where the issuer ends, so no two pairs share a name.
+    format!("{}:{issuer}:{kind}:{value}", issuer.len())
+}
+
+/// Commits one entry; redb returns when it is on disk.
+fn write(database: &Database, name: &str, entry: Entry) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(TABLE)?.insert(name, (entry.moment.0, entry.until.0))?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Forgets entries that are over, in one commit.
+fn remove(database: &Database, names: &[Box<str>]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for name in names {
+            table.remove(&**name)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes the folder when it is absent, takes its lock, and reads what it holds.
+fn load(path: &Path) -> Result<(Database, HashMap<Box<str>, Entry>), DataDirError> {
+    std::fs::create_dir_all(path).map_err(|source| DataDirError::Folder { path: path.to_owned(), source })?;
+    let database = Database::create(path.join("revocations.redb")).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => DataDirError::InUse(path.to_owned()),
+        other => DataDirError::Database { path: path.to_owned(), why: other.to_string() },
+    })?;
+    let held = read_all(&database)
+        .map_err(|error| DataDirError::Database { path: path.to_owned(), why: error.to_string() })?;
+    Ok((database, held))
+}
+
+/// Every entry. The table is made first, so that an empty file reads as no entries.
+fn read_all(database: &Database) -> Result<HashMap<Box<str>, Entry>, redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(TABLE)?;
+    transaction.commit()?;
+    let mut held = HashMap::new();
+    for row in database.begin_read()?.open_table(TABLE)?.iter()? {
+        let (name, value) = row?;
+        let (moment, until) = value.value();
+        held.insert(name.value().into(), Entry { moment: Moment(moment), until: Moment(until) });
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(1_700_000_000_500_000);
+
+    fn by_id(id: &str, until: Moment) -> Revocation {
+        Revocation { issuer: "iss".into(), target: Target::TokenId(id.into()), keep: Keep::Until(until) }
+    }
+
+    fn probe(id: &str, issued_at: Option<u64>) -> Probe {
+        Probe {
+            issuer: "iss".into(),
+            token_id: Some(id.into()),
+            subject: Some("alice".into()),
+            issued_at,
+            foreign_key: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revocation_outlives_the_process_and_ends_with_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let until = NOW.plus(Micros::from_seconds(60));
+        {
+            let revocations = Revocations::open(Some(folder.path())).unwrap();
+            assert!(revocations.revoke(by_id("t1", until), NOW).await.unwrap());
+            assert!(!revocations.revoke(by_id("t1", until), NOW).await.unwrap());
+            assert!(matches!(Revocations::open(Some(folder.path())), Err(DataDirError::InUse(_))));
+        }
+        let again = Revocations::open(Some(folder.path())).unwrap();
+        assert!(again.refuses(&probe("t1", None), NOW));
+        assert!(!again.refuses(&probe("t2", None), NOW));
+        assert!(!again.refuses(&probe("t1", None), until));
+    }
+
+    #[tokio::test]
+    async fn a_subject_revocation_refuses_what_was_issued_up_to_then() {
+        let revocations = Revocations::open(None).unwrap();
+        let revocation = Revocation {
+            issuer: "iss".into(),
+            target: Target::Subject("alice".into()),
+            keep: Keep::For(Micros::from_seconds(3_600)),
+        };
+        assert!(revocations.revoke(revocation.clone(), NOW).await.unwrap());
+        assert!(revocations.refuses(&probe("x", Some(1_700_000_000)), NOW));
+        assert!(!revocations.refuses(&probe("x", Some(1_700_000_001)), NOW));
+        assert!(revocations.refuses(&probe("x", None), NOW));
+        assert!(
+            !revocations.revoke(revocation.clone(), NOW.plus(Micros(1))).await.unwrap(),
+            "the same second"
+        );
+        assert!(revocations.revoke(revocation, NOW.plus(Micros::SECOND)).await.unwrap());
+    }
+}

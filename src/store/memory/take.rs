@@ -1,0 +1,336 @@
+//! The atomic step: lock the shards of all keys in one order, read everything, then charge everything or nothing.
+//!
+//! Lock order is by shard index, so two decisions never wait for each other in a circle.
+
+use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Remembered, Shard};
+use super::{MemoryStore, SHARDS};
+use crate::engine::ask::{Answer, Ask, Demand, Reading, Take};
+use crate::engine::rule::Rule;
+use crate::engine::units::{Micros, Moment};
+use crate::store::MIN_REQUEST_MEMORY;
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+type Ids = SmallVec<[Id; 2]>;
+
+/// The locked shards of one decision.
+/// Nothing of another decision on the same keys happens between the first reading and the last charge.
+struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>);
+
+impl Locked<'_> {
+    /// The shard of an id; it is there for every id that was locked.
+    fn shard(&mut self, id: Id) -> Option<&mut Shard> {
+        let index = id.shard(SHARDS);
+        self.0.iter_mut().find(|(other, _)| *other == index).map(|(_, shard)| &mut **shard)
+    }
+
+    /// The first answer to this request, if it was asked before.
+    fn remembered(&mut self, request: Option<Id>, now: Moment) -> Option<Answer> {
+        let id = request?;
+        self.shard(id)?.remembered(id, now).cloned()
+    }
+}
+
+impl MemoryStore {
+    /// Decides and charges.
+    ///
+    /// A revoked token is found before anything is locked. A request that was answered before gets that answer again.
+    /// A key that is new to a full domain is counted under its policy's overflow counter; for that the locks are let go
+    /// and taken again, because the counter may stand in another shard.
+    pub(super) fn take_now(&self, ask: &Ask) -> Answer {
+        let now = self.clock.now();
+        if ask.token.as_deref().is_some_and(|token| self.revocations.refuses(token, now)) {
+            return Answer { now, revoked: true, readings: SmallVec::new() };
+        }
+        let request = self.request_id(ask);
+        let mut ids: Ids = ask.demands.iter().map(|demand| self.id(&demand.key)).collect();
+        let mut locked = self.lock_all(&ids, request);
+        if let Some(answer) = locked.remembered(request, now) {
+            return answer;
+        }
+        let crowded = self.crowded(ask, &ids, &mut locked);
+        if !crowded.is_empty() {
+            drop(locked);
+            for i in crowded {
+                if let (Some(id), Some(demand)) = (ids.get_mut(i), ask.demands.get(i)) {
+                    *id = self.id(&demand.key.overflow());
+                }
+            }
+            self.overflowed.fetch_add(1, Ordering::Relaxed);
+            locked = self.lock_all(&ids, request);
+            // The locks were let go: a repetition of this request may have been answered meanwhile.
+            if let Some(answer) = locked.remembered(request, now) {
+                return answer;
+            }
+        }
+        let readings = ask.demands.iter().zip(&ids).map(|(demand, id)| read(&mut locked, *id, demand, now));
+        let answer = Answer { now, revoked: false, readings: readings.collect() };
+        let passed = answer.passed(&ask.demands);
+        for ((demand, id), reading) in ask.demands.iter().zip(&ids).zip(&answer.readings) {
+            let charge = passed && reading.fits;
+            if demand.take == Take::Charge
+                && let Some(shard) = locked.shard(*id)
+            {
+                settle(shard, *id, demand, now, charge);
+            }
+        }
+        if let Some(id) = request
+            && let Some(shard) = locked.shard(id)
+        {
+            let until = now.plus(request_memory(ask));
+            shard.remember(id, Remembered { answer: answer.clone(), until }, self.max_keys_a_shard);
+        }
+        self.sweep(locked, now);
+        answer
+    }
+
+    /// Sweeps the decision's own shards, and now and then one that nobody may be asking any more.
+    fn sweep(&self, mut locked: Locked<'_>, now: Moment) {
+        let (now, mut other) = (Moment(now.0.saturating_sub(self.hold.0)), None);
+        for (index, shard) in &mut locked.0 {
+            other = shard.sweep(now).map(|turn| (*index + turn) % SHARDS).or(other);
+        }
+        drop(locked);
+        if let Some(shard) = other.and_then(|index| self.shards.get(index)?.0.try_lock()) {
+            let mut shard = shard;
+            shard.sweep(now);
+        }
+    }
+
+    /// The name of a request: its id together with all that it asks, so that an id used for another question is
+    /// another request.
+    fn request_id(&self, ask: &Ask) -> Option<Id> {
+        let request_id = ask.request_id.as_deref()?;
+        let first = ask.demands.first()?;
+        let mut text = format!("r:{request_id}");
+        for demand in &ask.demands {
+            let lease = demand.lease.as_deref().unwrap_or_default();
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n{} {} {:?} {lease}", demand.key.as_str(), demand.cost, demand.take);
+        }
+        Some(Id::new(self.hash(text.as_bytes()), self.hash(first.key.domain().as_bytes())))
+    }
+
+    /// Locks every shard that is concerned, each once, by ascending index.
+    fn lock_all(&self, ids: &[Id], request: Option<Id>) -> Locked<'_> {
+        let mut indexes: SmallVec<[usize; 4]> =
+            ids.iter().chain(request.as_ref()).map(|id| id.shard(SHARDS)).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let shards = indexes.into_iter().filter_map(|index| Some((index, self.shards.get(index)?.0.lock())));
+        Locked(shards.collect())
+    }
+
+    /// The demands whose key is new while its domain is full.
+    fn crowded(&self, ask: &Ask, ids: &[Id], locked: &mut Locked<'_>) -> SmallVec<[usize; 2]> {
+        let mut crowded = SmallVec::new();
+        for (i, (demand, id)) in ask.demands.iter().zip(ids).enumerate() {
+            if let Some(shard) = locked.shard(*id)
+                && shard.is_full(*id, self.max_keys_a_shard)
+                && !holds(shard, *id, &demand.rule)
+            {
+                crowded.push(i);
+            }
+        }
+        crowded
+    }
+}
+
+/// Whether the key has a state of its own; it is then not new, whatever the domain holds.
+fn holds(shard: &Shard, id: Id, rule: &Rule) -> bool {
+    match rule {
+        Rule::Window(_) => shard.logs.get(id).is_some(),
+        Rule::Bucket(_) => shard.buckets.get(id).is_some(),
+        Rule::Fixed(_) => shard.counts.get(id).is_some(),
+        Rule::Leases(_) => shard.leases(id).is_some(),
+    }
+}
+
+/// What a demand sees; a key without a state is an untouched one.
+fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand, now: Moment) -> Reading {
+    let Some(shard) = locked.shard(id) else { return Reading::default() };
+    let cost = u64::from(demand.cost);
+    match &demand.rule {
+        Rule::Window(window) => {
+            let charges = shard.logs.get(id).map_or(&[][..], |log| &log.charges);
+            window.read(charges, now, cost)
+        }
+        Rule::Bucket(bucket) => bucket.read(shard.buckets.get(id).map_or(0, |arrival| arrival.0), now, cost),
+        Rule::Fixed(fixed) => {
+            fixed.read(shard.counts.get(id).map(|counted| counted.count).unwrap_or_default(), now, cost)
+        }
+        Rule::Leases(leases) => {
+            let held = shard.leases(id).map_or(&[][..], |held| &held.0);
+            leases.read(held, now, demand.lease.as_deref().unwrap_or_default())
+        }
+    }
+}
+
+/// Charges, or only mends what a clock that jumped back left in the future.
+fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool) {
+    let cost = u64::from(demand.cost);
+    match &demand.rule {
+        Rule::Window(window) if charge => {
+            let ends = window.reset_after_charge(now);
+            if let Some(log) = shard.logs.get_mut(id) {
+                window.charge(&mut log.charges, now, cost);
+                log.ends = ends;
+            } else {
+                let mut charges = Vec::new();
+                window.charge(&mut charges, now, cost);
+                shard.put_log(id, Log { charges, ends });
+            }
+        }
+        Rule::Window(window) => {
+            if let Some(log) = shard.logs.get_mut(id)
+                && window.repair(&mut log.charges, now)
+            {
+                log.ends = window.reset_after_charge(now);
+            }
+        }
+        Rule::Bucket(bucket) => {
+            let stored = shard.buckets.get(id).map_or(0, |arrival| arrival.0);
+            let tat = if charge { bucket.charged(stored, now, cost) } else { bucket.repaired(stored, now) };
+            if tat != stored {
+                shard.put_bucket(id, Arrival(tat));
+            }
+        }
+        Rule::Fixed(fixed) => {
+            let stored = shard.counts.get(id).map(|counted| counted.count).unwrap_or_default();
+            let count = if charge { fixed.charged(stored, now, cost) } else { fixed.current(stored, now) };
+            if count.units > 0 && count != stored {
+                shard.put_count(id, Counted { count, ends: fixed.edge(now) });
+            }
+        }
+        Rule::Leases(leases) => {
+            let lease = demand.lease.as_deref().unwrap_or_default();
+            match shard.leases_mut(id) {
+                Some(held) if charge => leases.charge(&mut held.0, now, lease),
+                Some(held) => leases.repair(&mut held.0, now),
+                None if charge => {
+                    let mut held = Vec::new();
+                    leases.charge(&mut held, now, lease);
+                    shard.put_leases(id, HeldLeases(held));
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// How long a request is remembered: as long as the longest of its windows, and a minute at least.
+fn request_memory(ask: &Ask) -> Micros {
+    ask.demands.iter().map(|demand| demand.rule.memory()).fold(MIN_REQUEST_MEMORY, Micros::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::ask::{Ask, Demand, Take, Weight};
+    use crate::engine::key::Key;
+    use crate::engine::rule::Rule;
+    use crate::engine::units::Micros;
+    use crate::engine::window::Window;
+    use crate::store::memory::{MemoryOptions, MemoryStore, StoreClock};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    fn store(max_keys: usize) -> (MemoryStore, Arc<AtomicU64>) {
+        let at = Arc::new(AtomicU64::new(1_700_000_000_000_000));
+        let clock = StoreClock::Manual(Arc::clone(&at));
+        (MemoryStore::new(MemoryOptions { max_keys, clock, ..MemoryOptions::default() }).unwrap(), at)
+    }
+
+    fn demand(policy: &str, who: &str, limit: u64) -> Demand {
+        let rule = Rule::Window(Window::new(limit, Micros::from_seconds(60)));
+        Demand {
+            key: Key::new("default", policy, [("ip", who)].into_iter(), &rule),
+            rule,
+            cost: 1,
+            take: Take::Charge,
+            weight: Weight::Enforced,
+            lease: None,
+        }
+    }
+
+    fn ask(demands: impl IntoIterator<Item = Demand>) -> Ask {
+        Ask { demands: demands.into_iter().collect(), ..Ask::default() }
+    }
+
+    #[test]
+    fn charges_all_or_nothing() {
+        let (store, _) = store(1_000);
+        let both = || ask([demand("wide", "a", 10), demand("tight", "a", 1)]);
+        assert!(store.take_now(&both()).passed(&both().demands));
+        let refused = store.take_now(&both());
+        assert!(!refused.passed(&both().demands));
+        assert_eq!(refused.readings[0].level, 1, "the refused request charged nothing");
+        assert_eq!(store.take_now(&both()).readings[0].level, 1);
+    }
+
+    #[test]
+    fn a_repeated_request_id_gets_the_first_answer_and_is_charged_once() {
+        let (store, at) = store(1_000);
+        let mut question = ask([demand("p", "a", 1)]);
+        question.request_id = Some("r1".into());
+        let first = store.take_now(&question);
+        at.fetch_add(5, Ordering::SeqCst);
+        assert_eq!(store.take_now(&question), first);
+        question.request_id = Some("r2".into());
+        let second = store.take_now(&question);
+        assert!(!second.readings[0].fits);
+        at.fetch_add(1_000, Ordering::SeqCst);
+        assert_eq!(store.take_now(&question), second, "a denial is repeated too");
+    }
+
+    #[test]
+    fn a_flood_of_keys_shares_one_counter_and_evicts_nothing() {
+        let (store, _) = store(1);
+        let live = ask([demand("p", "first", 3)]);
+        store.take_now(&live);
+        let mut passed = 0;
+        for i in 0..5_000 {
+            let new = ask([demand("p", &format!("flood-{i}"), 3)]);
+            passed += usize::from(store.take_now(&new).passed(&new.demands));
+        }
+        assert!(passed <= super::SHARDS + 3, "{passed} passed");
+        assert_eq!(store.take_now(&live).readings[0].level, 1, "a live counter is not evicted");
+        assert!(store.overflowed() > 4_000);
+    }
+
+    #[test]
+    fn what_is_over_is_swept() {
+        let (store, at) = store(1_000_000);
+        for i in 0..2_000 {
+            store.take_now(&ask([demand("p", &format!("{i}"), 3)]));
+        }
+        assert_eq!(store.size().0, 2_000);
+        at.fetch_add(61_000_000, Ordering::SeqCst);
+        for i in 0..20_000 {
+            store.take_now(&ask([demand("q", &format!("{}", i % 300), 3)]));
+        }
+        assert!(store.size().0 <= 400, "{} keys are left", store.size().0);
+    }
+
+    #[test]
+    fn threads_never_admit_more_than_the_limit_nor_lock_each_other_up() {
+        let (store, _) = store(1_000_000);
+        let passed = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (store, passed) = (&store, &passed);
+                scope.spawn(move || {
+                    for i in 0..2_000_u32 {
+                        let (a, b) = (demand("a", "x", 500), demand("b", &format!("{}", i % 7), 400));
+                        let question = ask(if (i + worker) % 2 == 0 { [a, b] } else { [b, a] });
+                        if store.take_now(&question).passed(&question.demands) {
+                            passed.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(passed.load(Ordering::SeqCst), 500);
+    }
+}

@@ -1,0 +1,73 @@
+//! Every store through one suite: the same cases, and the same random sequences against a plain model.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "a test says its seed")]
+
+#[path = "conformance/bed.rs"]
+mod bed;
+#[path = "conformance/build.rs"]
+mod build;
+#[path = "conformance/cases.rs"]
+mod cases;
+#[path = "conformance/cost.rs"]
+mod cost;
+#[path = "conformance/differential.rs"]
+mod differential;
+#[path = "conformance/failure.rs"]
+mod failure;
+#[path = "conformance/model.rs"]
+mod model;
+#[path = "conformance/random.rs"]
+mod random;
+#[path = "support/redis.rs"]
+mod redis;
+
+use bed::{MemoryBed, RedisBed};
+use redis::Kind;
+
+/// Runs every case on a bed; one line a store.
+macro_rules! suite {
+    ($store:ident, $bed:expr) => {
+        suite!($store, $bed,
+            denies_the_eleventh_check_in_a_minute_and_says_when_to_come_back,
+            all_limits_are_charged_or_none,
+            a_peek_charges_nothing,
+            a_shadow_policy_counts_while_it_fits_and_never_refuses,
+            a_cost_above_the_limit_never_passes_and_has_no_retry,
+            a_clock_that_jumps_back_hands_nothing_out_twice_and_the_wait_ends,
+            a_repeated_request_gets_its_first_answer_and_is_charged_once,
+            a_repeated_request_gets_its_first_answer_even_after_an_edit,
+            leases_are_held_renewed_released_and_end_by_themselves,
+            a_full_shadow_limit_never_costs_a_lease,
+            after_a_limit_was_lowered_the_wait_is_long_enough,
+            a_lease_that_is_lost_under_one_limit_is_given_back_under_all,
+            thousands_of_leases_are_renewed_in_order,
+            a_revoked_token_is_refused_and_nothing_is_charged,
+            revoked_wins_over_a_repeated_request,
+            a_token_alone_is_asked_about_without_demands,
+            a_lease_ends_with_its_token,
+            editing_a_limit_keeps_its_counter,
+            many_at_once_on_several_stores_admit_exactly_the_limit,
+        );
+    };
+    ($store:ident, $bed:expr, $($case:ident,)*) => {
+        mod $store {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    cases::$case($bed).await;
+                }
+            )*
+
+            #[tokio::test]
+            async fn does_what_the_model_does() {
+                differential::run(stringify!($store), $bed).await;
+            }
+        }
+    };
+}
+
+suite!(memory, MemoryBed::new());
+suite!(redis_7, RedisBed::new(Kind::Redis7));
+suite!(redis_8, RedisBed::new(Kind::Redis8));
+suite!(valkey_8, RedisBed::new(Kind::Valkey8));

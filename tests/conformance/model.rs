@@ -1,0 +1,212 @@
+//! What every store must do, written as plainly as possible: the engine's step functions on a map.
+
+use quotad::engine::ask::{Answer, Ask, Demand, Reading, Take, Weight};
+use quotad::engine::fixed::Count;
+use quotad::engine::leases::Held;
+use quotad::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
+use quotad::engine::rule::Rule;
+use quotad::engine::units::Moment;
+use quotad::engine::window::Charge;
+use quotad::store::{HeldLease, MIN_REQUEST_MEMORY, Renewed};
+use std::collections::HashMap;
+
+/// The state of one key.
+#[derive(Clone, Debug)]
+enum State {
+    Window(Vec<Charge>),
+    Bucket(u64),
+    Fixed(Count),
+    Leases(Vec<Held>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Revoked {
+    at: Moment,
+    ends: Moment,
+}
+
+/// The model store.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    states: HashMap<String, State>,
+    revoked: HashMap<(Box<str>, Target), Revoked>,
+    answers: HashMap<String, (Moment, Answer)>,
+    /// Keys of the application that exist.
+    pub(crate) foreign: std::collections::HashSet<String>,
+}
+
+impl Model {
+    /// Decides and charges.
+    pub(crate) fn take(&mut self, ask: &Ask, now: Moment) -> Answer {
+        if ask.token.as_deref().is_some_and(|probe| self.is_revoked(probe, now)) {
+            return Answer { now, revoked: true, ..Answer::default() };
+        }
+        let kept = ask.request_id.as_ref().filter(|_| !ask.demands.is_empty()).map(|id| kept_key(id, ask));
+        if let Some((ends, answer)) = kept.as_ref().and_then(|key| self.answers.get(key))
+            && *ends > now
+        {
+            return answer.clone();
+        }
+        let readings = ask.demands.iter().map(|demand| self.read(demand, now)).collect();
+        let answer = Answer { now, revoked: false, readings };
+        let passed = answer.passed(&ask.demands);
+        for (demand, reading) in ask.demands.iter().zip(&answer.readings) {
+            if demand.take == Take::Charge {
+                self.repair(demand, now);
+                if passed && reading.fits {
+                    self.charge(demand, now);
+                }
+            }
+        }
+        if let Some(key) = kept {
+            let memory = ask.demands.iter().map(|demand| demand.rule.memory()).max().unwrap_or_default();
+            self.answers.insert(key, (now.plus(memory.max(MIN_REQUEST_MEMORY)), answer.clone()));
+        }
+        answer
+    }
+
+    fn state(&mut self, demand: &Demand) -> &mut State {
+        self.states.entry(demand.key.as_str().to_owned()).or_insert_with(|| match demand.rule {
+            Rule::Window(_) => State::Window(Vec::new()),
+            Rule::Bucket(_) => State::Bucket(0),
+            Rule::Fixed(_) => State::Fixed(Count::default()),
+            Rule::Leases(_) => State::Leases(Vec::new()),
+        })
+    }
+
+    fn read(&mut self, demand: &Demand, now: Moment) -> Reading {
+        let cost = u64::from(demand.cost);
+        match (&demand.rule, self.state(demand)) {
+            (Rule::Window(window), State::Window(log)) => window.read(log, now, cost),
+            (Rule::Bucket(bucket), State::Bucket(tat)) => bucket.read(*tat, now, cost),
+            (Rule::Fixed(fixed), State::Fixed(count)) => fixed.read(*count, now, cost),
+            (Rule::Leases(leases), State::Leases(held)) => leases.read(held, now, lease(demand)),
+            _ => unreachable!("kinds never share a key"),
+        }
+    }
+
+    fn repair(&mut self, demand: &Demand, now: Moment) {
+        match (&demand.rule, self.state(demand)) {
+            (Rule::Window(window), State::Window(log)) => {
+                window.repair(log, now);
+            }
+            (Rule::Bucket(bucket), State::Bucket(tat)) => *tat = bucket.repaired(*tat, now),
+            (Rule::Fixed(fixed), State::Fixed(count)) => {
+                let current = fixed.current(*count, now);
+                if count.start > current.start {
+                    *count = current;
+                }
+            }
+            (Rule::Leases(leases), State::Leases(held)) => {
+                for lease in held {
+                    lease.ends = lease.ends.min(now.plus(leases.ttl));
+                }
+            }
+            _ => unreachable!("kinds never share a key"),
+        }
+    }
+
+    fn charge(&mut self, demand: &Demand, now: Moment) {
+        let cost = u64::from(demand.cost);
+        match (&demand.rule, self.state(demand)) {
+            (Rule::Window(window), State::Window(log)) => window.charge(log, now, cost),
+            (Rule::Bucket(bucket), State::Bucket(tat)) => *tat = bucket.charged(*tat, now, cost),
+            (Rule::Fixed(fixed), State::Fixed(count)) => *count = fixed.charged(*count, now, cost),
+            (Rule::Leases(leases), State::Leases(held)) => leases.charge(held, now, lease(demand)),
+            _ => unreachable!("kinds never share a key"),
+        }
+    }
+
+    /// Renews under all limits or none.
+    pub(crate) fn renew(&mut self, lease: &HeldLease, now: Moment) -> Renewed {
+        let revoked = lease.token.as_deref().is_some_and(|probe| self.is_revoked(probe, now));
+        let expired = lease.token_ends.is_some_and(|ends| ends <= now);
+        let held = lease.limits.iter().all(|one| {
+            one.weight == Weight::Shadow
+                || one.limit.renew(&mut self.held(one.key.as_str()).clone(), now, &lease.id)
+        });
+        if held && !revoked && !expired {
+            for one in &lease.limits {
+                one.limit.renew(self.held(one.key.as_str()), now, &lease.id);
+            }
+            return Renewed::Held;
+        }
+        self.release(lease, now);
+        match (revoked, expired) {
+            (true, _) => Renewed::Revoked,
+            (_, true) => Renewed::Expired,
+            _ => Renewed::Lost,
+        }
+    }
+
+    /// Gives a lease back under all limits.
+    pub(crate) fn release(&mut self, lease: &HeldLease, now: Moment) -> bool {
+        let mut released = false;
+        for one in &lease.limits {
+            released |= one.limit.release(self.held(one.key.as_str()), now, &lease.id);
+        }
+        released
+    }
+
+    fn held(&mut self, key: &str) -> &mut Vec<Held> {
+        match self.states.entry(key.to_owned()).or_insert_with(|| State::Leases(Vec::new())) {
+            State::Leases(held) => held,
+            _ => unreachable!("kinds never share a key"),
+        }
+    }
+
+    /// Keeps a revocation; whether it is new.
+    pub(crate) fn revoke(&mut self, revocation: &Revocation, now: Moment) -> bool {
+        let ends = match revocation.keep {
+            Keep::Until(ends) => ends,
+            Keep::For(span) => now.plus(span),
+        };
+        if ends <= now {
+            return true;
+        }
+        let key = (revocation.issuer.clone(), revocation.target.clone());
+        let known = self.revoked.get(&key).copied().filter(|known| known.ends > now);
+        let newly = match (known, &revocation.target) {
+            (None, _) => true,
+            (Some(_), Target::TokenId(_)) => false,
+            (Some(known), Target::Subject(_)) => now.seconds() > known.at.seconds(),
+        };
+        let at = known.map_or(now, |known| known.at.max(now));
+        let ends = known.map_or(ends, |known| known.ends.max(ends));
+        self.revoked.insert(key, Revoked { at, ends });
+        newly
+    }
+
+    fn is_revoked(&self, probe: &Probe, now: Moment) -> bool {
+        let in_force = |target: Target| {
+            self.revoked.get(&(probe.issuer.clone(), target)).copied().filter(|known| known.ends > now)
+        };
+        let by_id = probe.token_id.clone().and_then(|id| in_force(Target::TokenId(id)));
+        let by_subject = probe.subject.clone().and_then(|subject| in_force(Target::Subject(subject)));
+        probe.foreign_key.as_deref().is_some_and(|key| self.foreign.contains(key))
+            || by_id.is_some()
+            || by_subject.is_some_and(|known| subject_revokes(known.at, probe.issued_at))
+    }
+}
+
+fn lease(demand: &Demand) -> &str {
+    demand.lease.as_deref().unwrap_or_default()
+}
+
+fn kept_key(id: &str, ask: &Ask) -> String {
+    let mut key = format!("{:?}", (ask.demands.first().map(|demand| demand.key.domain()), id));
+    for demand in &ask.demands {
+        key.push_str(&format!("{:?}", (demand.key.as_str(), demand.cost, demand.take, lease(demand))));
+    }
+    key
+}
+
+/// The same answer in a form that can be compared: an arrival time that has passed says no more than "full".
+pub(crate) fn comparable(ask: &Ask, mut answer: Answer) -> Answer {
+    for (demand, reading) in ask.demands.iter().zip(&mut answer.readings) {
+        if matches!(demand.rule, Rule::Bucket(_)) {
+            reading.level = reading.level.max(answer.now.0);
+        }
+    }
+    answer
+}
