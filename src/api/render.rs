@@ -1,0 +1,212 @@
+//! Answers of the service as messages.
+
+use crate::engine::decision::{Mode, Outcome, PolicyStatus, Reason};
+use crate::engine::http::{Body, Header};
+use crate::engine::rule::Algorithm;
+use crate::engine::units::{Micros, Moment};
+use crate::pb::quotad::v1 as pb;
+use crate::service::{Answered, Authorized, LeaseGrant, RenewalState};
+use crate::token::Claims;
+use prost_types::{Duration, Struct, Timestamp, Value, value::Kind};
+
+impl From<Answered> for pb::Decision {
+    fn from(answered: Answered) -> Self {
+        let (decision, rendered) = (answered.decision, answered.rendered);
+        Self {
+            outcome: pb::Outcome::from(decision.outcome).into(),
+            reason: pb::Reason::from(decision.reason).into(),
+            mode: pb::Mode::from(decision.mode).into(),
+            retry_after: decision.retry_after.map(duration),
+            statuses: decision.statuses.into_iter().map(Into::into).collect(),
+            http_status: u32::from(rendered.status),
+            headers: rendered.headers.into_iter().map(Into::into).collect(),
+            body: rendered.body.map(Into::into),
+        }
+    }
+}
+
+impl From<PolicyStatus> for pb::PolicyStatus {
+    fn from(status: PolicyStatus) -> Self {
+        Self {
+            policy: status.policy.to_string(),
+            algorithm: pb::Algorithm::from(status.algorithm).into(),
+            limit: status.limit,
+            window: status.window.map(duration),
+            remaining: status.remaining,
+            reset_after: Some(duration(status.reset_after)),
+            violated: status.violated,
+            shadow: status.shadow,
+            mode: pb::Mode::from(status.mode).into(),
+            bound: status.bound,
+        }
+    }
+}
+
+impl From<Authorized> for pb::AuthorizeResponse {
+    fn from(authorized: Authorized) -> Self {
+        Self {
+            decision: Some(authorized.answered.into()),
+            route: authorized.route,
+            claims: authorized.good.map(|good| claims(&good.claims)),
+            lease: authorized.lease.map(Into::into),
+            upstream_headers: authorized.upstream_headers.into_iter().map(Into::into).collect(),
+            remove_headers: authorized.remove_headers,
+        }
+    }
+}
+
+impl From<Header> for pb::Header {
+    fn from(header: Header) -> Self {
+        Self { name: header.name.into_owned(), value: header.value }
+    }
+}
+
+impl From<Body> for pb::Body {
+    fn from(body: Body) -> Self {
+        Self { content_type: body.content_type.to_owned(), content: body.content }
+    }
+}
+
+impl From<LeaseGrant> for pb::Lease {
+    fn from(lease: LeaseGrant) -> Self {
+        Self {
+            lease_id: lease.lease_id,
+            ttl: Some(duration(lease.ttl)),
+            renew_after: Some(duration(lease.renew_after)),
+        }
+    }
+}
+
+impl From<Outcome> for pb::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Allow => Self::Allow,
+            Outcome::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<Mode> for pb::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Exact => Self::Exact,
+            Mode::Leased => Self::Leased,
+            Mode::Local => Self::Local,
+            Mode::FailedOpen => Self::FailedOpen,
+            Mode::FailedClosed => Self::FailedClosed,
+        }
+    }
+}
+
+impl From<Algorithm> for pb::Algorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::SlidingWindow => Self::SlidingWindow,
+            Algorithm::TokenBucket => Self::TokenBucket,
+            Algorithm::FixedWindow => Self::FixedWindow,
+            Algorithm::Concurrency => Self::Concurrency,
+        }
+    }
+}
+
+impl From<Reason> for pb::Reason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::WithinLimit => Self::WithinLimit,
+            Reason::NoPolicy => Self::NoPolicy,
+            Reason::LimitExceeded => Self::LimitExceeded,
+            Reason::CostExceedsLimit => Self::CostExceedsLimit,
+            Reason::ConnectionLimitExceeded => Self::ConnectionLimitExceeded,
+            Reason::PartitionMissing => Self::PartitionMissing,
+            Reason::StoreUnavailable => Self::StoreUnavailable,
+            Reason::TokenValid => Self::TokenValid,
+            Reason::TokenMissing => Self::TokenMissing,
+            Reason::TokenMalformed => Self::TokenMalformed,
+            Reason::TokenSignatureInvalid => Self::TokenSignatureInvalid,
+            Reason::TokenAlgorithmNotAllowed => Self::TokenAlgorithmNotAllowed,
+            Reason::TokenKeyUnknown => Self::TokenKeyUnknown,
+            Reason::TokenExpired => Self::TokenExpired,
+            Reason::TokenNotYetValid => Self::TokenNotYetValid,
+            Reason::TokenIssuerInvalid => Self::TokenIssuerInvalid,
+            Reason::TokenAudienceInvalid => Self::TokenAudienceInvalid,
+            Reason::TokenTypeInvalid => Self::TokenTypeInvalid,
+            Reason::TokenClaimMissing => Self::TokenClaimMissing,
+            Reason::TokenLifetimeTooLong => Self::TokenLifetimeTooLong,
+            Reason::TokenRevoked => Self::TokenRevoked,
+            Reason::OriginNotAllowed => Self::OriginNotAllowed,
+        }
+    }
+}
+
+impl From<RenewalState> for pb::renew_connections_response::State {
+    fn from(state: RenewalState) -> Self {
+        match state {
+            RenewalState::Held => Self::Held,
+            RenewalState::Lost => Self::Lost,
+            RenewalState::Revoked => Self::Revoked,
+            RenewalState::Expired => Self::Expired,
+            RenewalState::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// One renewal; only a lease that may still be held has a time to renew again.
+pub(super) fn renewal(
+    lease_id: String,
+    state: RenewalState,
+    after: Micros,
+) -> pb::renew_connections_response::Renewal {
+    let again = matches!(state, RenewalState::Held | RenewalState::Unknown);
+    pb::renew_connections_response::Renewal {
+        lease_id,
+        state: pb::renew_connections_response::State::from(state).into(),
+        renew_after: again.then(|| duration(after)),
+    }
+}
+
+/// A token's claims.
+pub(super) fn claims(claims: &Claims) -> pb::Claims {
+    pb::Claims {
+        issuer: claims.issuer.to_string(),
+        subject: claims.subject.as_deref().unwrap_or_default().to_owned(),
+        audience: claims.audience.clone(),
+        expires_at: Some(timestamp(claims.expires_at)),
+        not_before: claims.not_before.map(timestamp),
+        issued_at: claims.issued_at.map(timestamp),
+        token_id: claims.token_id.as_deref().unwrap_or_default().to_owned(),
+        all: Some(object(&claims.all)),
+    }
+}
+
+fn object(map: &serde_json::Map<String, serde_json::Value>) -> Struct {
+    Struct { fields: map.iter().map(|(name, value)| (name.clone(), json(value))).collect() }
+}
+
+/// Claims nest at most 16 deep, so this ends soon.
+fn json(value: &serde_json::Value) -> Value {
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(value) => Kind::BoolValue(*value),
+        serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
+        serde_json::Value::String(value) => Kind::StringValue(value.clone()),
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(prost_types::ListValue { values: values.iter().map(json).collect() })
+        }
+        serde_json::Value::Object(map) => Kind::StructValue(object(map)),
+    };
+    Value { kind: Some(kind) }
+}
+
+fn duration(span: Micros) -> Duration {
+    Duration {
+        seconds: i64::try_from(span.0 / Micros::SECOND.0).unwrap_or(i64::MAX),
+        nanos: i32::try_from(span.0 % Micros::SECOND.0 * 1_000).unwrap_or(0),
+    }
+}
+
+fn timestamp(at: Moment) -> Timestamp {
+    Timestamp {
+        seconds: i64::try_from(at.seconds()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(at.0 % Micros::SECOND.0 * 1_000).unwrap_or(0),
+    }
+}

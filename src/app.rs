@@ -1,0 +1,153 @@
+//! The process: what is built in which order, and how it ends.
+//!
+//! Start: configuration (no socket yet) → keys → listeners → store → workers → ready. A store that is late does not stop
+//! the start. Stop: NOT_SERVING → no new connections → what is in flight ends → exit. Every step has a deadline.
+
+pub mod commands;
+mod reload;
+mod screen;
+mod stores;
+
+use crate::config::{Bind, Config, Diagnostic, Item, Source};
+use crate::pb;
+use crate::server::{Address, BindError, Listener, Pool, WorkerError};
+use crate::service::Live;
+use crate::shutdown::{Stop, asked_to_stop, spawn_local};
+use crate::store::memory::{DataDirError, MemoryOptions, MemoryStore};
+use crate::store::redis::BadUrl;
+use crate::token::{Keys, Verifier};
+use arc_swap::ArcSwap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::Stores;
+use tonic_health::ServingStatus;
+
+/// Between NOT_SERVING and the end of accepting: load balancers see the first before the second hurts.
+const DRAIN_DELAY: Duration = Duration::from_millis(200);
+
+/// Why the process cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Mistakes that only the content of key files shows.
+    #[error("{}", list(.0))]
+    Keys(Vec<Diagnostic>),
+    /// The shared store's URL.
+    #[error(transparent)]
+    Store(#[from] BadUrl),
+    /// A part of the process that must last ended; the log says which.
+    #[error("a part of the process ended unasked")]
+    TaskEnded,
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The embedded store's folder.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A thread.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The reflection service.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The operating system.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+fn list(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Builds the verifier of a configuration; its mistakes come with file, line and hint.
+///
+/// # Errors
+/// Keys that cannot be used.
+pub fn verifier(config: &Config, how: Keys) -> Result<Verifier, Vec<Diagnostic>> {
+    Verifier::build(config.issuers.clone(), how).map_err(|mistakes| located(config, mistakes))
+}
+
+fn located(config: &Config, mistakes: Vec<(usize, crate::engine::mistake::Mistake)>) -> Vec<Diagnostic> {
+    mistakes.into_iter().map(|(index, mistake)| config.locate(Item::Token(index), mistake)).collect()
+}
+
+/// What of a configuration is swapped on reload.
+fn live(config: &Config, verifier: Arc<Verifier>) -> Live {
+    Live {
+        policies: Arc::clone(&config.policies),
+        face: config.http.face.clone(),
+        trusted_proxies: config.http.trusted_proxies.clone(),
+        identity_headers: config.http.identity_headers.clone(),
+        verifier,
+    }
+}
+
+/// Serves until the process is asked to stop. Runs inside a `LocalSet` on a current-thread runtime.
+///
+/// # Errors
+/// The process cannot start, or a part of it ended unasked.
+pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
+    let started = crate::clock::monotonic();
+    let verifier = Arc::new(verifier(&config, Keys::Make).map_err(AppError::Keys)?);
+    let addresses: Vec<Address> = config.listen.grpc.iter().map(address).collect();
+    let listeners = addresses.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+    let stop = Stop::default();
+    let shared = Arc::new(ArcSwap::from_pointee(live(&config, verifier)));
+    let local = Arc::new(MemoryStore::new(MemoryOptions::default())?);
+    let stores = Stores::open(&config, local)?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let threads = threads(&config);
+    let services = stores::Services::new(Arc::clone(&shared), stores, health_service)?;
+    let lasting = stop.clone();
+    let pool = Pool::start(threads, &stop, move |index| services.clone().dispatch(index, lasting.clone()))?;
+    for name in ["", "quotad.v1.DecisionService"] {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    reload::start(source, config.clone(), Arc::clone(&shared), &stop)?;
+    screen::show(&config, &listeners, threads, started.elapsed())?;
+    let asked = stop.clone();
+    let reporter = health.clone();
+    spawn_local(async move {
+        match asked_to_stop().await {
+            Ok(signal) => tracing::info!(signal, "stopping"),
+            Err(error) => tracing::error!(%error, "cannot listen for signals; stopping"),
+        }
+        for name in ["", "quotad.v1.DecisionService"] {
+            reporter.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        tokio::time::sleep(DRAIN_DELAY).await;
+        asked.drain();
+    });
+    let accepted = pool.accept(&listeners).await;
+    drop(listeners);
+    // The workers' own deadline bounds this.
+    let joined = tokio::task::spawn_blocking(move || pool.join()).await.map_err(io::Error::other)?;
+    accepted?;
+    joined?;
+    if stop.has_failed() {
+        return Err(AppError::TaskEnded);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn threads(config: &Config) -> usize {
+    match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+fn address(bind: &Bind) -> Address {
+    match bind {
+        Bind::Tcp(address) => Address::Tcp(*address),
+        Bind::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+/// Reflection of our services in the form that `version` asks for.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,128 @@
+//! Which store serves, and the services of one thread over it.
+
+use super::{AppError, reflection};
+use crate::api::Api;
+use crate::codec::{MAX_BATCH, MAX_REQUEST};
+use crate::config::{Config, StoreKind};
+use crate::pb::quotad::v1::decision_service_server::DecisionServiceServer;
+use crate::server::Dispatch;
+use crate::service::{Live, Service};
+use crate::shutdown::{Stop, spawn_lasting};
+use crate::store::Store;
+use crate::store::memory::{MemoryOptions, MemoryStore};
+use crate::store::redis::{BadUrl, RedisOptions, RedisStore};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::service::Routes;
+
+/// Between two words to the shared store that this process is there.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// The configured store.
+#[derive(Clone, Debug)]
+pub(super) enum Stores {
+    /// One for all threads.
+    Memory(Arc<MemoryStore>, Arc<MemoryStore>),
+    /// A client on each thread.
+    Redis(RedisOptions, Arc<MemoryStore>),
+}
+
+impl Stores {
+    /// Opens what has to be there before the first request. Redis may come later.
+    pub(super) fn open(config: &Config, local: Arc<MemoryStore>) -> Result<Self, AppError> {
+        Ok(match &config.store.kind {
+            StoreKind::Memory { data_dir } => {
+                let options = MemoryOptions { data_dir: data_dir.clone(), ..MemoryOptions::default() };
+                let store = Arc::new(MemoryStore::new(options)?);
+                for warning in store.health().warnings {
+                    tracing::warn!("{warning}");
+                }
+                Self::Memory(store, local)
+            }
+            StoreKind::Redis { url } => {
+                let options =
+                    RedisOptions { timeout: config.store.timeout, ..RedisOptions::new(url.expose()) };
+                // A URL that no worker could use ends the start here.
+                drop(RedisStore::connect(options.clone())?);
+                Self::Redis(options, local)
+            }
+        })
+    }
+}
+
+/// What every thread builds its services from.
+#[derive(Clone)]
+pub(super) struct Services {
+    live: Arc<ArcSwap<Live>>,
+    stores: Stores,
+    others: Routes,
+}
+
+impl Services {
+    pub(super) fn new<H>(live: Arc<ArcSwap<Live>>, stores: Stores, health: H) -> Result<Self, AppError>
+    where
+        H: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<tonic::body::Body>,
+                Error = std::convert::Infallible,
+            > + tonic::server::NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        H::Future: Send + 'static,
+    {
+        let others = Routes::new(health)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        Ok(Self { live, stores, others })
+    }
+
+    /// The services of one thread.
+    ///
+    /// # Errors
+    /// A URL that the client does not take; [`Stores::open`] has seen to that.
+    pub(super) async fn dispatch(self, index: usize, stop: Stop) -> Result<Dispatch, BadUrl> {
+        match self.stores {
+            Stores::Memory(store, local) => Ok(dispatch(self.live, store, local, self.others)),
+            Stores::Redis(options, local) => {
+                let (store, driver) = RedisStore::connect(options)?;
+                spawn_lasting("redis driver", &stop, driver.run());
+                if index == 0 {
+                    spawn_lasting("store heartbeat", &stop, heartbeat(store.clone()));
+                }
+                Ok(dispatch(self.live, store, local, self.others))
+            }
+        }
+    }
+}
+
+fn dispatch<S: Store>(
+    live: Arc<ArcSwap<Live>>,
+    store: S,
+    local: Arc<MemoryStore>,
+    others: Routes,
+) -> Dispatch {
+    let api = Api::new(Arc::new(Service::new(live, store, local)));
+    // A message is held in memory until all of it is here, so the bound holds for what it announces.
+    let api = Arc::new(api);
+    let of = |bound| DecisionServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(bound);
+    Dispatch::new(of(MAX_REQUEST), of(MAX_BATCH), others)
+}
+
+/// Tells the store again and again that this replica is there, and operators what is wrong with it.
+async fn heartbeat(store: RedisStore) {
+    let mut said = Vec::new();
+    loop {
+        if let Err(error) = store.heartbeat().await {
+            tracing::debug!(%error, "no heartbeat");
+        }
+        let warnings = store.health().warnings;
+        for warning in warnings.iter().filter(|warning| !said.contains(*warning)) {
+            tracing::warn!("{warning}");
+        }
+        said = warnings;
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}

@@ -1,0 +1,102 @@
+//! From a path to a service: the native API by hand, everything else (health, reflection) by tonic's router.
+
+use hyper::body::Incoming;
+use hyper::service::Service as HyperService;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower_service::Service;
+
+type Request = http::Request<Incoming>;
+type Response = http::Response<Body>;
+type Boxed = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+/// The answer to come: the service's own future, so that no second one is allocated around it.
+pub struct Answering(Boxed);
+
+impl Future for Answering {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context).map(|answer| answer.map(in_our_words))
+    }
+}
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Answering")
+    }
+}
+
+/// A service of one thread by its path.
+#[derive(Clone)]
+pub struct Dispatch {
+    native: Rc<dyn Fn(Request) -> Boxed>,
+    batches: Rc<dyn Fn(Request) -> Boxed>,
+    others: Routes,
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Dispatch")
+    }
+}
+
+/// Paths of the native API.
+const NATIVE: &str = "/quotad.v1.DecisionService/";
+/// Those whose messages hold many questions, and may be larger.
+const BATCHES: [&str; 2] =
+    ["/quotad.v1.DecisionService/RenewConnections", "/quotad.v1.DecisionService/CheckLimits"];
+
+impl Dispatch {
+    /// The native service, the same with the bound of batches, and the router of the others.
+    #[must_use]
+    pub fn new<N>(native: N, batches: N, others: Routes) -> Self
+    where
+        N: Service<Request, Response = Response, Error = Infallible, Future = Boxed> + Clone + 'static,
+    {
+        let shared = |service: N| -> Rc<dyn Fn(Request) -> Boxed> {
+            Rc::new(move |request| service.clone().call(request))
+        };
+        Self { native: shared(native), batches: shared(batches), others: others.prepare() }
+    }
+}
+
+impl HyperService<Request> for Dispatch {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request) -> Answering {
+        if request.uri().path().starts_with(NATIVE) {
+            let service = if BATCHES.contains(&request.uri().path()) { &self.batches } else { &self.native };
+            return Answering(service(request));
+        }
+        // The router is always ready.
+        let answering = self.others.clone().call(request.map(Body::new));
+        Answering(Box::pin(answering))
+    }
+}
+
+/// tonic says OUT_OF_RANGE to a message over its bound and INTERNAL to a call without one, as if the fault were the
+/// server's; both are the caller's, and INVALID_ARGUMENT as for every other bound.
+fn in_our_words(mut response: Response) -> Response {
+    const INVALID_ARGUMENT: http::HeaderValue = http::HeaderValue::from_static("3");
+    let Some(status) = response.headers().get("grpc-status") else { return response };
+    let message = response.headers().get("grpc-message").map(http::HeaderValue::as_bytes);
+    let said = match (status.as_bytes(), message) {
+        (b"11", _) => {
+            "request:%20more%20bytes%20than%20a%20request%20may%20have%20(64%20KiB;%201%20MiB%20for%20a%20batch)"
+        }
+        (b"13", Some(b"Missing%20request%20message.")) => "request:%20missing",
+        _ => return response,
+    };
+    response.headers_mut().insert("grpc-status", INVALID_ARGUMENT);
+    response.headers_mut().insert("grpc-message", http::HeaderValue::from_static(said));
+    response
+}

@@ -1,0 +1,163 @@
+//! Worker threads: each a current-thread runtime with a service of its own.
+
+use super::DRAIN_TIMEOUT;
+use super::connection::serve;
+use super::dispatch::Dispatch;
+use super::listener::{Listener, Socket};
+use crate::shutdown::{Stop, spawn_local};
+use std::fmt::Display;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+/// Most connections of one thread; beyond it they are closed at once.
+const MAX_CONNECTIONS: usize = 16_384;
+
+/// A worker that could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// No thread or runtime to be had.
+    #[error("cannot start a worker thread: {0}")]
+    Start(#[from] io::Error),
+    /// It panicked.
+    #[error("a worker thread ended unasked")]
+    Ended,
+}
+
+/// The worker threads.
+#[derive(Debug)]
+pub struct Pool {
+    workers: Vec<Worker>,
+    stop: Stop,
+}
+
+#[derive(Debug)]
+struct Worker {
+    sockets: mpsc::UnboundedSender<Socket>,
+    held: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Pool {
+    /// Starts `threads` workers. `make` runs on each inside its runtime, to build that thread's service.
+    ///
+    /// # Errors
+    /// No thread or runtime to be had.
+    pub fn start<M, F, E>(threads: usize, stop: &Stop, make: M) -> Result<Self, WorkerError>
+    where
+        M: Fn(usize) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Dispatch, E>> + 'static,
+        E: Display,
+    {
+        let workers = (0..threads.max(1)).map(|index| start(index, stop.clone(), make.clone()));
+        Ok(Self { workers: workers.collect::<Result<_, _>>()?, stop: stop.clone() })
+    }
+
+    /// Accepts on every listener until the drain begins. A listener that fails ends it too.
+    ///
+    /// # Errors
+    /// A worker ended, or a listener failed.
+    pub async fn accept(&self, listeners: &[Listener]) -> Result<(), WorkerError> {
+        let each = listeners.iter().map(|listener| listener.accept_each(|socket| self.deal(socket)));
+        tokio::select! {
+            // Workers that drain end too: the drain is looked at first.
+            biased;
+            () = self.stop.draining() => Ok(()),
+            accepted = futures_util::future::try_join_all(each) => Ok(accepted.map(|_| ())?),
+            () = self.one_ended() => Err(WorkerError::Ended),
+        }
+    }
+
+    /// Waits for every worker to finish its drain.
+    ///
+    /// # Errors
+    /// A worker panicked.
+    pub fn join(self) -> Result<(), WorkerError> {
+        self.stop.drain();
+        let mut ended = Ok(());
+        for worker in self.workers {
+            drop(worker.sockets);
+            if worker.thread.join().is_err() {
+                ended = Err(WorkerError::Ended);
+            }
+        }
+        ended
+    }
+
+    /// Gives a socket to the thread that holds fewest.
+    fn deal(&self, socket: Socket) {
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.held.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        if worker.held.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS
+            || worker.sockets.send(socket).is_err()
+        {
+            worker.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn one_ended(&self) {
+        let closed = self.workers.iter().map(|worker| Box::pin(worker.sockets.closed()));
+        futures_util::future::select_all(closed).await;
+    }
+}
+
+fn start<M, F, E>(index: usize, stop: Stop, make: M) -> Result<Worker, WorkerError>
+where
+    M: Fn(usize) -> F + Send + 'static,
+    F: Future<Output = Result<Dispatch, E>> + 'static,
+    E: Display,
+{
+    let (sockets, arriving) = mpsc::unbounded_channel();
+    let held = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&held);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(format!("quotad-{index}")).spawn(move || {
+        let set = LocalSet::new();
+        set.block_on(&runtime, async move {
+            match make(index).await {
+                Ok(dispatch) => run(dispatch, arriving, stop, counted).await,
+                // The pool sees that this worker has ended.
+                Err(error) => tracing::error!(%error, "a worker cannot serve"),
+            }
+        });
+    })?;
+    Ok(Worker { sockets, held, thread })
+}
+
+async fn run(
+    dispatch: Dispatch,
+    mut arriving: mpsc::UnboundedReceiver<Socket>,
+    stop: Stop,
+    held: Arc<AtomicUsize>,
+) {
+    // Counts this thread's connections without an atomic: they all end here.
+    let live = Rc::new(());
+    loop {
+        let socket = tokio::select! {
+            socket = arriving.recv() => socket,
+            () = stop.draining() => None,
+        };
+        let Some(socket) = socket else { break };
+        let (dispatch, stop, held, live) =
+            (dispatch.clone(), stop.clone(), Arc::clone(&held), Rc::clone(&live));
+        spawn_local(async move {
+            serve(socket, dispatch, stop).await;
+            held.fetch_sub(1, Ordering::Relaxed);
+            drop(live);
+        });
+    }
+    let drained = async {
+        while Rc::strong_count(&live) > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        tracing::warn!(connections = Rc::strong_count(&live) - 1, "connections cut at the end of the drain");
+    }
+}

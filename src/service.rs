@@ -1,0 +1,147 @@
+//! The use cases: match policies, ask the store once, decide.
+//!
+//! This module alone knows that sequence, and it alone applies `on_store_error` and shadow mode. One service
+//! stands on each worker thread, with a store client of its own; what the configuration says is shared and
+//! swapped whole.
+//!
+//! Must never: touch the store for a caller whose deadline has passed, or let a store's failure pass as an exact answer.
+
+mod authorize;
+mod check;
+mod connection;
+mod facts;
+mod fallback;
+mod plan;
+mod token;
+
+pub use authorize::{Authorized, HttpCall, Offer};
+pub use check::CheckCall;
+pub use connection::{Acquired, ConnectionCall, LeaseGrant, RenewalState, TokenReference};
+pub use facts::Entries;
+pub use token::{RevokeTarget, Validated};
+
+use crate::clock;
+use crate::engine::address::Cidr;
+use crate::engine::decision::Decision;
+use crate::engine::http::{HttpFace, Rendered};
+use crate::engine::policy::Policy;
+use crate::engine::policy_set::{LookupError, PolicySet};
+use crate::store::memory::MemoryStore;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Seldom;
+use crate::token::Verifier;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the configuration says, swapped whole on reload.
+#[derive(Debug)]
+pub struct Live {
+    /// Policies and routes.
+    pub policies: Arc<PolicySet>,
+    /// How decisions look over HTTP.
+    pub face: HttpFace,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<Cidr>,
+    /// (header, claim): set for the application, removed when a client sends them.
+    pub identity_headers: Vec<(String, String)>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+}
+
+/// Why no decision could be made.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ServiceError {
+    /// The request is wrong.
+    #[error("{field}: {why}")]
+    Invalid {
+        /// The field, as the proto names it.
+        field: &'static str,
+        /// What is wrong, and what to send instead.
+        why: String,
+    },
+    /// A policy or domain was named that does not fit.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The caller's deadline passed before anything was charged.
+    #[error("the deadline passed before the decision; nothing was charged")]
+    TooLate,
+    /// The store cannot answer and the policy says to say so.
+    #[error("the store cannot answer now")]
+    Store(#[from] StoreError),
+}
+
+impl ServiceError {
+    /// A wrong request.
+    #[must_use]
+    pub fn invalid(field: &'static str, why: impl Into<String>) -> Self {
+        Self::Invalid { field, why: why.into() }
+    }
+}
+
+/// A decision with its HTTP response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// What was decided.
+    pub decision: Decision,
+    /// The response to send.
+    pub rendered: Rendered,
+}
+
+/// Until when a caller waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deadline(pub Option<Instant>);
+
+impl Deadline {
+    /// What is left of it.
+    ///
+    /// # Errors
+    /// It has passed.
+    pub fn left(self) -> Result<Duration, ServiceError> {
+        match self.0 {
+            None => Ok(Duration::MAX),
+            Some(at) => match at.saturating_duration_since(clock::monotonic()) {
+                Duration::ZERO => Err(ServiceError::TooLate),
+                left => Ok(left),
+            },
+        }
+    }
+}
+
+/// The use cases over one store.
+#[derive(Debug)]
+pub struct Service<S> {
+    live: Arc<ArcSwap<Live>>,
+    store: S,
+    /// Decides while the store is away, for policies that say `local`.
+    local: Arc<MemoryStore>,
+    clean: token::CleanTokens,
+    failures: Seldom,
+}
+
+impl<S: Store> Service<S> {
+    /// A service over `store`.
+    #[must_use]
+    pub fn new(live: Arc<ArcSwap<Live>>, store: S, local: Arc<MemoryStore>) -> Self {
+        Self { live, store, local, clean: token::CleanTokens::default(), failures: Seldom::default() }
+    }
+
+    /// Says once a second at most that the store failed: the answers carry their mode, the log the cause.
+    fn note(&self, error: &StoreError) {
+        if self.failures.due(clock::now()) {
+            tracing::warn!(%error, "the store failed; each policy's on_store_error decides");
+        }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+}
+
+fn answer(live: &Live, decision: Decision, policies: &[&Policy]) -> Answered {
+    let fields: smallvec::SmallVec<[&str; 4]> = policies.iter().map(|policy| policy.policy_field()).collect();
+    let rendered = live.face.render(&decision, &fields);
+    Answered { decision, rendered }
+}

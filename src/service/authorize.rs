@@ -1,0 +1,281 @@
+//! `Authorize`: token, limits and lease of one HTTP request, in one store call, by the routes.
+//!
+//! Must never: let an identity header that a client sent reach the application, on any route.
+
+use crate::engine::ask::Ask;
+use crate::engine::decision::{Decision, Mode, Outcome, Reason};
+use crate::engine::http::Header;
+use crate::engine::issuer::OnRevocationError;
+use crate::engine::path;
+use crate::engine::route::{Route, RouteRequest, TokenNeed, normalise_host};
+use crate::service::connection::{LeaseGrant, grant};
+use crate::service::facts::{HttpFacts, claim_text, client_address};
+use crate::service::fallback::exact;
+use crate::service::plan::{Amount, Plan, check_domain, domain_or_default};
+use crate::service::token::refused;
+use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
+use crate::store::Store;
+use crate::token::extract::Found;
+use crate::token::{Claims, Good, extract};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A lease that the request's connection would hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// Made by the caller.
+    pub lease_id: &'a str,
+}
+
+/// One HTTP request, within the bounds of the API.
+#[derive(Clone, Copy)]
+pub struct HttpCall<'a> {
+    /// Empty means the route's own.
+    pub domain: &'a str,
+    /// As sent.
+    pub method: &'a str,
+    /// As sent.
+    pub host: &'a str,
+    /// As sent, with the query.
+    pub path: &'a str,
+    /// The direct peer; empty when the caller does not know it.
+    pub peer_address: &'a str,
+    /// (name, value), in order.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// None: taken from where the configuration says.
+    pub token: Option<&'a str>,
+    /// The caller's own facts.
+    pub entries: &'a HashMap<String, String>,
+    /// Units; none: the route's, or each policy's own.
+    pub cost: Option<u32>,
+    /// Empty: none.
+    pub request_id: &'a str,
+    /// Present when the request opens a connection.
+    pub connection: Option<Offer<'a>>,
+}
+
+impl fmt::Debug for HttpCall<'_> {
+    /// Without headers, path and token: each may hold a secret.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("HttpCall").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+/// The answer to an HTTP request.
+#[derive(Clone, Debug)]
+pub struct Authorized {
+    /// What was decided, with the security headers.
+    pub answered: Answered,
+    /// The route that matched; empty when none did.
+    pub route: String,
+    /// The token, when one was asked for and good.
+    pub good: Option<Arc<Good>>,
+    /// The lease, when one was taken.
+    pub lease: Option<LeaseGrant>,
+    /// To be set on the request.
+    pub upstream_headers: Vec<Header>,
+    /// To be removed from the request first.
+    pub remove_headers: Vec<String>,
+}
+
+impl<S: Store> Service<S> {
+    /// Decides one HTTP request.
+    ///
+    /// # Errors
+    /// As [`Service::check`]; a peer address that is none.
+    pub async fn authorize(
+        &self,
+        call: HttpCall<'_>,
+        deadline: Deadline,
+    ) -> Result<Authorized, ServiceError> {
+        let live = self.live.load();
+        check_domain(&live.policies, domain_or_default(call.domain))?;
+        let (path, host) = (path::normalise(call.path), normalise_host(call.host));
+        let literal = path::literal(call.path, &path);
+        let find = |path: &str| {
+            let request = RouteRequest {
+                method: call.method,
+                host: &host,
+                path,
+                header: |name: &str| call.header(name),
+            };
+            let in_domain = |route: &Route| call.domain.is_empty() || *route.domain == *call.domain;
+            live.policies.routes().iter().find(|route| in_domain(route) && route.matches(&request))
+        };
+        let mut routes: SmallVec<[&Route; 2]> = find(&path).into_iter().collect();
+        // A path that servers read differently is held to the routes of both readings.
+        let other = literal.as_deref().and_then(find);
+        routes.extend(other.filter(|other| !routes.iter().any(|route| std::ptr::eq(*route, *other))));
+        let mut authorized = match routes.as_slice() {
+            [] => unrouted(&live),
+            [first, ..] => self.on_routes(&live, (&call, first, &routes), (&path, &host), deadline).await?,
+        };
+        let headers = &mut authorized.answered.rendered.headers;
+        for header in live.face.security() {
+            if !headers.iter().any(|set| set.name.eq_ignore_ascii_case(&header.name)) {
+                headers.push(header);
+            }
+        }
+        authorized.remove_headers = live.identity_headers.iter().map(|(name, _)| name.clone()).collect();
+        Ok(authorized)
+    }
+
+    async fn on_routes(
+        &self,
+        live: &Live,
+        (call, route, routes): (&HttpCall<'_>, &Route, &[&Route]),
+        (path, host): (&str, &str),
+        deadline: Deadline,
+    ) -> Result<Authorized, ServiceError> {
+        let denied = |answered| Ok(Authorized { route: route.name.to_string(), ..bare(answered) });
+        let good = match find_token(live, call, routes) {
+            Ok(good) => good,
+            Err(reason) => return denied(refused(live, reason)),
+        };
+        let claims = good.as_deref().map(|good| &good.claims);
+        let ip = client_address(live, call)?;
+        let facts = HttpFacts { call, path, host, route: &route.name, ip, claims };
+        let mut plan = match plan(call, routes, &facts)? {
+            Ok(plan) => plan,
+            Err(decision) => return denied(answer(live, decision, &[])),
+        };
+        let decision = self.ask_once(&mut plan, good.as_deref(), call, deadline).await?;
+        let allowed = decision.outcome == Outcome::Allow;
+        let lease =
+            call.connection.filter(|_| allowed && routes.iter().any(|route| !route.connection.is_empty()));
+        Ok(Authorized {
+            answered: answer(live, decision, &plan.policies()),
+            route: route.name.to_string(),
+            lease: lease.map(|offer| grant(offer.lease_id, &plan)),
+            upstream_headers: if allowed { identity(live, claims) } else { Vec::new() },
+            good: good.filter(|_| allowed),
+            remove_headers: Vec::new(),
+        })
+    }
+
+    /// Revocation, limits and lease in one call; nothing is asked when nothing is at stake.
+    async fn ask_once(
+        &self,
+        plan: &mut Plan<'_>,
+        good: Option<&Good>,
+        call: &HttpCall<'_>,
+        deadline: Deadline,
+    ) -> Result<Decision, ServiceError> {
+        let now = crate::clock::now();
+        let probe = good.and_then(|good| self.probe_to_ask(good, now));
+        let probed = probe.is_some();
+        if plan.0.is_empty() && !probed {
+            return Ok(without_policy(good));
+        }
+        let request_id = (!call.request_id.is_empty()).then(|| call.request_id.into());
+        let ask = Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), request_id };
+        match self.store.take(ask, deadline.left()?).await {
+            Ok(answer) if answer.revoked => Ok(Decision::plain(Outcome::Deny, Reason::TokenRevoked)),
+            Ok(answer) => {
+                if let Some(good) = good.filter(|_| probed) {
+                    self.remember_clean(good, now);
+                }
+                Ok(if plan.0.is_empty() { without_policy(good) } else { exact(plan, &answer) })
+            }
+            Err(error) if probed && denies(good) => {
+                self.note(&error);
+                Ok(Decision::failed_closed())
+            }
+            Err(error) if plan.0.is_empty() => {
+                self.note(&error);
+                Ok(Decision { mode: Mode::FailedOpen, ..without_policy(good) })
+            }
+            Err(error) => {
+                let decision = self.without_store(plan, call.request_id, error).await?;
+                let unseen = if probed { Mode::FailedOpen } else { Mode::Exact };
+                Ok(Decision { mode: decision.mode.max(unseen), ..decision })
+            }
+        }
+    }
+}
+
+/// Whether a token whose revocation cannot be read is refused.
+fn denies(good: Option<&Good>) -> bool {
+    good.is_some_and(|good| good.on_store_error == OnRevocationError::Deny)
+}
+
+/// The token that every route asks for: none when none does, or an optional one did not come.
+fn find_token(live: &Live, call: &HttpCall<'_>, routes: &[&Route]) -> Result<Option<Arc<Good>>, Reason> {
+    let mut good = None;
+    for route in routes.iter().filter(|route| route.token != TokenNeed::Ignored) {
+        good = token_for(live, call, route)?.or(good);
+    }
+    Ok(good)
+}
+
+/// The token that one route asks for.
+fn token_for(live: &Live, call: &HttpCall<'_>, route: &Route) -> Result<Option<Arc<Good>>, Reason> {
+    let (allowed, now) = (&route.issuers, crate::clock::now());
+    let checked = match call.token {
+        Some("") => None,
+        Some(token) => Some(live.verifier.check(token, allowed, now)),
+        None => match extract::find(&live.verifier.places(allowed), |name| call.values(name), call.path) {
+            Found::Token(token, place) => Some(live.verifier.check_found(&token, place, allowed, now)),
+            Found::Missing => None,
+            Found::Malformed => return Err(Reason::TokenMalformed),
+        },
+    };
+    match checked {
+        Some(checked) => checked.map(Some).map_err(|refusal| refusal.reason),
+        None if route.token == TokenNeed::Optional => Ok(None),
+        None => Err(Reason::TokenMissing),
+    }
+}
+
+/// The routes' policies and, for a request that opens a connection, their connection policies.
+fn plan<'a>(
+    call: &HttpCall<'_>,
+    routes: &[&'a Route],
+    facts: &HttpFacts<'_>,
+) -> Result<Result<Plan<'a>, Decision>, ServiceError> {
+    let mut plan = Plan::default();
+    let lease = call.connection.map(|offer| Amount::Lease(Arc::from(offer.lease_id)));
+    for route in routes {
+        let cost = Amount::Cost(call.cost.or(route.cost));
+        let limits = route.policies.iter().map(|policy| (policy, &cost));
+        let leases =
+            lease.iter().flat_map(|lease| route.connection.iter().map(move |policy| (policy, lease)));
+        for (policy, amount) in limits.chain(leases).filter(|(policy, _)| policy.matches(facts)) {
+            if let Err(missing) = plan.add(policy, facts, amount)? {
+                return Ok(Err(Decision::from(missing)));
+            }
+        }
+    }
+    Ok(Ok(plan))
+}
+
+fn without_policy(good: Option<&Good>) -> Decision {
+    let reason = if good.is_some() { Reason::TokenValid } else { Reason::NoPolicy };
+    Decision::plain(Outcome::Allow, reason)
+}
+
+fn unrouted(live: &Live) -> Authorized {
+    bare(answer(live, Decision::plain(Outcome::Allow, Reason::NoPolicy), &[]))
+}
+
+fn bare(answered: Answered) -> Authorized {
+    Authorized {
+        answered,
+        route: String::new(),
+        good: None,
+        lease: None,
+        upstream_headers: Vec::new(),
+        remove_headers: Vec::new(),
+    }
+}
+
+/// What the application is told about the caller.
+fn identity(live: &Live, claims: Option<&Claims>) -> Vec<Header> {
+    let Some(claims) = claims else { return Vec::new() };
+    live.identity_headers
+        .iter()
+        .filter_map(|(name, claim)| Some(Header::new(name.clone(), claim_text(claims, claim)?)))
+        .collect()
+}

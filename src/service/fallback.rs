@@ -1,0 +1,86 @@
+//! What happens while the store cannot answer: each policy's own choice, said in every answer.
+
+use crate::engine::ask::{Answer, Ask, Demand, Reading, Take};
+use crate::engine::decision::{Decision, Judged, Mode};
+use crate::engine::policy::OnStoreError;
+use crate::engine::rule::Rule;
+use crate::service::plan::{Plan, Planned};
+use crate::service::{Service, ServiceError};
+use crate::store::{Store, StoreError};
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// The decision of a plan that the store answered.
+pub(super) fn exact(plan: &Plan<'_>, answer: &Answer) -> Decision {
+    let judged: SmallVec<[Judged<'_>; 4]> = plan
+        .0
+        .iter()
+        .zip(&answer.readings)
+        .map(|(planned, reading)| judge(planned, planned.policy.rule, Some(*reading), Mode::Exact))
+        .collect();
+    Decision::combine(&judged, answer.now)
+}
+
+impl<S: Store> Service<S> {
+    /// The decision of a plan that the store could not answer.
+    ///
+    /// # Errors
+    /// An enforced policy says `error`.
+    pub(super) async fn without_store(
+        &self,
+        plan: &Plan<'_>,
+        request_id: &str,
+        error: StoreError,
+    ) -> Result<Decision, ServiceError> {
+        self.note(&error);
+        let choices: SmallVec<[OnStoreError; 4]> = plan.0.iter().map(choice).collect();
+        // A denial is surer than an error, which careless callers take for leave.
+        let denied = choices.contains(&OnStoreError::Deny);
+        if !denied && choices.contains(&OnStoreError::Error) {
+            return Err(error.into());
+        }
+        let replicas = self.store.replicas();
+        let shares: SmallVec<[Rule; 4]> =
+            plan.0.iter().map(|planned| planned.policy.rule.share(replicas)).collect();
+        let local = |i: usize| choices.get(i) == Some(&OnStoreError::Local);
+        let demand = |(planned, share): (&Planned<'_>, &Rule)| {
+            let demand = planned.demand(planned.key.clone(), *share);
+            // When one policy denies, nobody is charged, in this process neither.
+            Demand { take: if denied { Take::Peek } else { demand.take }, ..demand }
+        };
+        let each = plan.0.iter().zip(&shares).enumerate().filter(|(i, _)| local(*i)).map(|(_, pair)| pair);
+        let request_id = (!request_id.is_empty()).then(|| request_id.into());
+        let ask = Ask { demands: each.map(demand).collect(), token: None, request_id };
+        let answer = self.local.take(ask, Duration::MAX).await?;
+        let mut readings = answer.readings.iter();
+        let mut judged: SmallVec<[Judged<'_>; 4]> = SmallVec::new();
+        for (i, ((planned, share), choice)) in plan.0.iter().zip(&shares).zip(&choices).enumerate() {
+            let (reading, mode) = match choice {
+                _ if local(i) => (readings.next().copied(), Mode::Local),
+                OnStoreError::Deny => (None, Mode::FailedClosed),
+                _ => (None, Mode::FailedOpen),
+            };
+            let mut one = judge(planned, *share, reading, mode);
+            if mode == Mode::Local {
+                // Before the store went away a whole window may have passed; since then each replica its share.
+                one.bound =
+                    planned.policy.rule.bound().saturating_add(share.bound().saturating_mul(replicas));
+            }
+            judged.push(one);
+        }
+        Ok(Decision::combine(&judged, answer.now))
+    }
+}
+
+/// A shadow policy never denies, whatever it says about a store that is away.
+fn choice(planned: &Planned<'_>) -> OnStoreError {
+    match planned.policy.on_store_error {
+        OnStoreError::Deny | OnStoreError::Error if planned.policy.shadow => OnStoreError::Allow,
+        choice => choice,
+    }
+}
+
+fn judge<'a>(planned: &Planned<'a>, rule: Rule, reading: Option<Reading>, mode: Mode) -> Judged<'a> {
+    let bound = if mode == Mode::FailedOpen { u64::MAX } else { rule.bound() };
+    Judged { policy: planned.policy, rule, cost: planned.cost, take: planned.take, reading, mode, bound }
+}

@@ -1,0 +1,27 @@
+//! quotad from outside: the real binary, over real gRPC, with a real Redis and a real grpcurl.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests poll conditions with a deadline and read what scripts/test sets"
+)]
+#![allow(missing_docs, unreachable_pub, clippy::as_conversions, reason = "tests")]
+
+#[path = "grpc/authorize.rs"]
+mod authorize;
+#[path = "grpc/bad_input.rs"]
+mod bad_input;
+#[path = "grpc/connections.rs"]
+mod connections;
+#[path = "grpc/harness.rs"]
+mod harness;
+#[path = "grpc/limits.rs"]
+mod limits;
+#[path = "grpc/process.rs"]
+mod process;
+#[path = "grpc/redis.rs"]
+mod redis;
+#[path = "grpc/tokens.rs"]
+mod tokens;
+#[path = "grpc/tools.rs"]
+mod tools;

@@ -1,0 +1,309 @@
+//! quotad on a real Redis: several processes agree, and what happens when Redis goes away and comes back.
+
+use crate::connections::{acquire, connection, release, renew};
+use crate::harness::{Client, Quotad, Start, check, decide, header, micros, until};
+use crate::tokens::mint;
+use pb::renew_connections_response::State;
+use quotad::pb::quotad::v1 as pb;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const CONFIG: &str = r#"
+tokens:
+  - {name: app, issuer: example-app, algorithms: [HS256], key: {file: token.key, generate: true}}
+policies:
+  - {name: exact, partition: [ip], limit: 50, window: 1h}
+  - {name: wide, partition: [ip], limit: 1000, window: 1h}
+  - {name: local, partition: [ip], limit: 8, window: 1h}
+  - {name: closed, partition: [ip], limit: 8, window: 1h, on_store_error: deny}
+  - {name: open, partition: [ip], limit: 8, window: 1h, on_store_error: allow}
+  - {name: loud, partition: [ip], limit: 8, window: 1h, on_store_error: error}
+  - {name: watched, partition: [ip], limit: 1, window: 1h, on_store_error: deny, shadow: true}
+  - {name: sockets, partition: [user], algorithm: concurrency, limit: 3, lease_ttl: 2s}
+routes:
+  - {name: private, paths: [/private], token: required, policies: [local]}
+"#;
+
+/// A Redis of one test.
+struct Redis {
+    port: u16,
+    child: Child,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { port, child: Self::spawn(port) }
+    }
+
+    fn spawn(port: u16) -> Child {
+        let binary = std::env::var("QUOTAD_REDIS7").unwrap_or_else(|_| "redis-server".to_owned());
+        let child = Command::new(binary)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server; scripts/test installs it");
+        let end = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "redis-server does not listen");
+            // A poll of a condition with a deadline.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = Self::spawn(self.port);
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(redis: &Redis) -> Quotad {
+    Start::with(CONFIG).arg("--store").arg(redis.url()).arg("--store-timeout").arg("250ms").start()
+}
+
+async fn mode(client: &mut Client, policy: &str) -> Option<pb::Mode> {
+    let answer = client.check_limit(check(policy, &[("ip", "192.0.2.200")])).await.ok()?;
+    Some(answer.into_inner().decision.unwrap().mode())
+}
+
+async fn reaches(client: &mut Client, wanted: pb::Mode) {
+    until("the mode", async || mode(client, "wide").await == Some(wanted)).await;
+}
+
+#[tokio::test]
+async fn four_processes_and_sixty_four_clients_admit_exactly_the_limit() {
+    let redis = Redis::start();
+    let quotads = [start(&redis), start(&redis), start(&redis), start(&redis)];
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..64 {
+        let mut client = quotads[i % 4].client().await;
+        reaches(&mut client, pb::Mode::Exact).await;
+        tasks.spawn(async move {
+            let (mut allowed, mut last) = (0, None);
+            for _ in 0..10 {
+                let decision = decide(&mut client, check("exact", &[("ip", "203.0.113.7")])).await;
+                assert_eq!(decision.mode(), pb::Mode::Exact);
+                allowed += usize::from(decision.outcome() == pb::Outcome::Allow);
+                last = Some(decision);
+            }
+            (allowed, last.unwrap())
+        });
+    }
+    let answers = tasks.join_all().await;
+    assert_eq!(answers.iter().map(|(allowed, _)| allowed).sum::<usize>(), 50);
+    let denied =
+        answers.iter().map(|(_, last)| last).find(|last| last.outcome() == pb::Outcome::Deny).unwrap();
+    assert!(header(denied, "Retry-After").is_some() && micros(denied.retry_after.as_ref().unwrap()) > 0);
+}
+
+#[tokio::test]
+async fn while_redis_is_away_each_policy_does_as_it_says_and_says_so() {
+    let mut redis = Redis::start();
+    let quotad = start(&redis);
+    let mut client = quotad.client().await;
+    reaches(&mut client, pb::Mode::Exact).await;
+    let here = [("ip", "203.0.113.7")];
+    redis.kill();
+    reaches(&mut client, pb::Mode::Local).await;
+    let start = Instant::now();
+    let mut allowed = 0;
+    for _ in 0..20 {
+        let decision = decide(&mut client, check("local", &here)).await;
+        assert_eq!(decision.mode(), pb::Mode::Local);
+        assert_eq!(decision.statuses[0].mode(), pb::Mode::Local);
+        assert!(decision.statuses[0].bound >= 16, "the promise of this mode is wider, and said");
+        allowed += usize::from(decision.outcome() == pb::Outcome::Allow);
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "no wait for a Redis that is gone: {:?}",
+        start.elapsed()
+    );
+    assert_eq!(allowed, 8, "one replica has the whole limit");
+    let closed = decide(&mut client, check("closed", &here)).await;
+    assert_eq!((closed.outcome(), closed.reason()), (pb::Outcome::Deny, pb::Reason::StoreUnavailable));
+    assert_eq!((closed.mode(), closed.http_status), (pb::Mode::FailedClosed, 503));
+    assert!(header(&closed, "RateLimit").is_none() && header(&closed, "Retry-After") == Some("1"));
+    assert_eq!(crate::harness::body(&closed)["code"], "RATE_LIMIT_UNAVAILABLE");
+    let open = decide(&mut client, check("open", &here)).await;
+    assert_eq!((open.outcome(), open.mode()), (pb::Outcome::Allow, pb::Mode::FailedOpen));
+    let loud = client.check_limit(check("loud", &here)).await.unwrap_err();
+    assert_eq!(loud.code(), tonic::Code::Unavailable);
+    let watched = decide(&mut client, check("watched", &here)).await;
+    assert_eq!(watched.outcome(), pb::Outcome::Allow, "a shadow policy never denies");
+    redis.restart();
+    reaches(&mut client, pb::Mode::Exact).await;
+    let back = decide(&mut client, check("closed", &here)).await;
+    assert_eq!((back.outcome(), back.mode()), (pb::Outcome::Allow, pb::Mode::Exact));
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_the_timeout_and_no_more() {
+    let redis = Redis::start();
+    let quotad =
+        Start::with(CONFIG).arg("--store").arg(redis.url()).arg("--store-timeout").arg("30ms").start();
+    let mut client = quotad.client().await;
+    reaches(&mut client, pb::Mode::Exact).await;
+    redis.signal("STOP");
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let start = Instant::now();
+        let decision = decide(&mut client, check("wide", &[("ip", "203.0.113.7")])).await;
+        slowest = slowest.max(start.elapsed());
+        assert_eq!(decision.mode(), pb::Mode::Local);
+    }
+    assert!(slowest < Duration::from_millis(250), "{slowest:?}");
+    redis.signal("CONT");
+    reaches(&mut client, pb::Mode::Exact).await;
+}
+
+#[tokio::test]
+async fn quotad_starts_without_redis_and_finds_it_by_itself() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let quotad = start(&redis);
+    let mut client = quotad.client().await;
+    assert_eq!(mode(&mut client, "wide").await, Some(pb::Mode::Local));
+    redis.restart();
+    reaches(&mut client, pb::Mode::Exact).await;
+}
+
+#[tokio::test]
+async fn leases_are_shared_and_a_killed_quotad_loses_none_of_them() {
+    let redis = Redis::start();
+    let (first, second) = (start(&redis), start(&redis));
+    let (mut one, mut two) = (first.client().await, second.client().await);
+    reaches(&mut one, pb::Mode::Exact).await;
+    reaches(&mut two, pb::Mode::Exact).await;
+    let lease = |id: &str| connection(&["sockets"], "7", id);
+    for id in ["a", "b", "c"] {
+        assert!(acquire(&mut one, lease(id)).await.lease.is_some());
+    }
+    assert!(acquire(&mut two, lease("d")).await.lease.is_none());
+    drop(first.stop("KILL").await);
+    assert_eq!(renew(&mut two, vec![lease("a"), lease("ghost")]).await, [State::Held, State::Lost]);
+    assert!(release(&mut two, lease("b")).await);
+    assert!(acquire(&mut two, lease("d")).await.lease.is_some());
+    assert!(acquire(&mut two, lease("e")).await.lease.is_none());
+    // Nobody renews: all come back within one TTL.
+    let start = Instant::now();
+    until("the leases end", async || acquire(&mut two, lease("e")).await.lease.is_some()).await;
+    assert!(start.elapsed() < Duration::from_millis(2_600), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn renewals_while_redis_is_away_are_unknown_and_take_no_time() {
+    let mut redis = Redis::start();
+    let quotad = start(&redis);
+    let mut client = quotad.client().await;
+    reaches(&mut client, pb::Mode::Exact).await;
+    let lease = connection(&["sockets"], "7", "a");
+    assert!(acquire(&mut client, lease.clone()).await.lease.is_some());
+    redis.kill();
+    reaches(&mut client, pb::Mode::Local).await;
+    let start = Instant::now();
+    assert_eq!(renew(&mut client, vec![lease]).await, [State::Unknown]);
+    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_token_whose_revocation_cannot_be_read_is_a_503_and_a_forged_one_stays_a_401() {
+    let mut redis = Redis::start();
+    let quotad = start(&redis);
+    let mut client = quotad.client().await;
+    reaches(&mut client, pb::Mode::Exact).await;
+    let token = mint(&quotad.config_path(), "alice");
+    let validate = async |client: &mut Client, token: &str| {
+        let request = pb::ValidateTokenRequest { token: token.to_owned(), ..Default::default() };
+        client.validate_token(request).await.unwrap().into_inner().decision.unwrap()
+    };
+    let private = |token: &str| pb::AuthorizeRequest {
+        http: Some(pb::HttpRequest {
+            method: "GET".into(),
+            path: "/private".into(),
+            peer_address: "203.0.113.9".into(),
+            ..Default::default()
+        }),
+        token: Some(token.to_owned()),
+        ..Default::default()
+    };
+    assert_eq!(validate(&mut client, &token).await.reason(), pb::Reason::TokenValid);
+    redis.kill();
+    reaches(&mut client, pb::Mode::Local).await;
+    for decision in [
+        validate(&mut client, &token).await,
+        client.authorize(private(&token)).await.unwrap().into_inner().decision.unwrap(),
+    ] {
+        assert_eq!((decision.outcome(), decision.http_status), (pb::Outcome::Deny, 503));
+        assert_eq!(
+            (decision.reason(), decision.mode()),
+            (pb::Reason::StoreUnavailable, pb::Mode::FailedClosed)
+        );
+        assert_eq!(crate::harness::body(&decision)["code"], "TOKEN_CHECK_UNAVAILABLE");
+        assert!(header(&decision, "Retry-After").is_some());
+    }
+    assert_eq!(validate(&mut client, "x.y.z").await.http_status, 401, "a forged token needs no store");
+    let revoke =
+        pb::RevokeTokenRequest { target: Some(pb::revoke_token_request::Target::Token(token.clone())) };
+    assert_eq!(client.revoke_token(revoke.clone()).await.unwrap_err().code(), tonic::Code::Unavailable);
+    redis.restart();
+    reaches(&mut client, pb::Mode::Exact).await;
+    assert!(client.revoke_token(revoke).await.unwrap().into_inner().newly_revoked);
+    assert_eq!(validate(&mut client, &token).await.reason(), pb::Reason::TokenRevoked);
+}
+
+#[tokio::test]
+async fn an_applications_own_revocation_key_counts() {
+    let redis = Redis::start();
+    let config = CONFIG.replace(
+        "generate: true}}",
+        "generate: true}, require: [sub, jti, exp], revoked_key: \"blacklisted_access_token:{jti}\"}",
+    );
+    let quotad =
+        Start::with(&format!("store: {{url: \"{}\", timeout: 250ms}}\n{config}", redis.url())).start();
+    let mut client = quotad.client().await;
+    reaches(&mut client, pb::Mode::Exact).await;
+    let token = mint(&quotad.config_path(), "alice");
+    let validate = async |client: &mut Client| {
+        let request = pb::ValidateTokenRequest { token: token.clone(), ..Default::default() };
+        client.validate_token(request).await.unwrap().into_inner()
+    };
+    let good = validate(&mut client).await;
+    assert_eq!(good.decision.unwrap().reason(), pb::Reason::TokenValid);
+    let key = format!("blacklisted_access_token:{}", good.claims.unwrap().token_id);
+    let set = Command::new(redis_cli())
+        .args(["-p", &redis.port.to_string(), "set", &key, "1", "EX", "60"])
+        .stdout(Stdio::null())
+        .status()
+        .expect("redis-cli; scripts/test installs it");
+    assert!(set.success());
+    assert_eq!(validate(&mut client).await.decision.unwrap().reason(), pb::Reason::TokenRevoked);
+}
+
+fn redis_cli() -> PathBuf {
+    let server = PathBuf::from(std::env::var("QUOTAD_REDIS7").unwrap_or_else(|_| "redis-server".to_owned()));
+    server.with_file_name("redis-cli")
+}
