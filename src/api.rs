@@ -15,19 +15,38 @@ use crate::store::Store;
 use bounds::{
     check_entries, check_issuer, check_request, check_token, connection_parts, lease_id, moment, text,
 };
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use stream::CheckStream;
 use tonic::{Request, Response, Status};
 
+/// Makes a future that ends when the process begins to drain.
+pub type Draining = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// The native API over one service.
-#[derive(Debug)]
-pub struct Api<S>(Arc<Service<S>>);
+pub struct Api<S> {
+    service: Arc<Service<S>>,
+    draining: Draining,
+}
+
+impl<S> fmt::Debug for Api<S> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Api")
+    }
+}
 
 impl<S> Api<S> {
-    /// The API over `service`.
+    /// The API over `service`, of a process that never drains.
     #[must_use]
     pub fn new(service: Arc<Service<S>>) -> Self {
-        Self(service)
+        Self { service, draining: Arc::new(|| Box::pin(std::future::pending())) }
+    }
+
+    /// With the signal at which streams read no more: they answer what they have read, and end.
+    #[must_use]
+    pub fn until(self, draining: Draining) -> Self {
+        Self { draining, ..self }
     }
 }
 
@@ -41,7 +60,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
     ) -> Result<Response<pb::CheckLimitResponse>, Status> {
         let deadline = deadline::of(&request)?;
         let request = request.into_inner();
-        let answered = check(&self.0, &request, deadline).await?;
+        let answered = check(&self.service, &request, deadline).await?;
         Ok(Response::new(pb::CheckLimitResponse { decision: Some(answered) }))
     }
 
@@ -50,7 +69,13 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
         request: Request<tonic::Streaming<pb::CheckLimitsRequest>>,
     ) -> Result<Response<Self::CheckLimitsStream>, Status> {
         let deadline = deadline::of(&request)?;
-        Ok(Response::new(CheckStream::new(Arc::clone(&self.0), request.into_inner(), deadline)))
+        let draining = (self.draining)();
+        Ok(Response::new(CheckStream::new(
+            Arc::clone(&self.service),
+            request.into_inner(),
+            deadline,
+            draining,
+        )))
     }
 
     async fn acquire_connection(
@@ -59,7 +84,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
     ) -> Result<Response<pb::AcquireConnectionResponse>, Status> {
         let deadline = deadline::of(&request)?;
         let connection = request.into_inner().connection.ok_or_else(missing_connection)?;
-        let acquired = self.0.acquire(connection_call(&connection)?, deadline).await?;
+        let acquired = self.service.acquire(connection_call(&connection)?, deadline).await?;
         Ok(Response::new(pb::AcquireConnectionResponse {
             decision: Some(acquired.answered.into()),
             lease: acquired.lease.map(Into::into),
@@ -74,7 +99,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
         let connections = request.into_inner().connections;
         bounds::check_renewals(&connections)?;
         let calls = connections.iter().map(connection_call).collect::<Result<Vec<_>, _>>()?;
-        let renewed = self.0.renew(&calls, deadline).await?;
+        let renewed = self.service.renew(&calls, deadline).await?;
         let renewals = connections
             .iter()
             .zip(renewed)
@@ -88,7 +113,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
     ) -> Result<Response<pb::ReleaseConnectionResponse>, Status> {
         let deadline = deadline::of(&request)?;
         let connection = request.into_inner().connection.ok_or_else(missing_connection)?;
-        let released = self.0.release(&connection_call(&connection)?, deadline).await?;
+        let released = self.service.release(&connection_call(&connection)?, deadline).await?;
         Ok(Response::new(pb::ReleaseConnectionResponse { released }))
     }
 
@@ -100,7 +125,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
         let request = request.into_inner();
         check_token("token", &request.token)?;
         text("issuer", &request.issuer)?;
-        let validated = self.0.validate(&request.token, &request.issuer, deadline).await?;
+        let validated = self.service.validate(&request.token, &request.issuer, deadline).await?;
         Ok(Response::new(pb::ValidateTokenResponse {
             decision: Some(validated.answered.into()),
             claims: validated.good.map(|good| render::claims(&good.claims)),
@@ -113,7 +138,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
     ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
         let deadline = deadline::of(&request)?;
         let target = request.into_inner().target;
-        let newly_revoked = self.0.revoke(revoke_target(target.as_ref())?, deadline).await?;
+        let newly_revoked = self.service.revoke(revoke_target(target.as_ref())?, deadline).await?;
         Ok(Response::new(pb::RevokeTokenResponse { newly_revoked }))
     }
 
@@ -140,7 +165,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
             request_id: &request.request_id,
             connection,
         };
-        let authorized = self.0.authorize(call, deadline).await?;
+        let authorized = self.service.authorize(call, deadline).await?;
         Ok(Response::new(authorized.into()))
     }
 }

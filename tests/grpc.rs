@@ -21,6 +21,9 @@ mod limits;
 mod process;
 #[path = "grpc/redis.rs"]
 mod redis;
+#[allow(dead_code, reason = "another suite uses the rest")]
+#[path = "support/redis.rs"]
+mod server;
 #[path = "grpc/tokens.rs"]
 mod tokens;
 #[path = "grpc/tools.rs"]

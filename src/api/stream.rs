@@ -27,6 +27,7 @@ pub struct CheckStream<S> {
     running: FuturesUnordered<Running>,
     deadline: Deadline,
     failure: Option<Status>,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl<S> fmt::Debug for CheckStream<S> {
@@ -40,12 +41,23 @@ impl<S: Store> CheckStream<S> {
         service: Arc<Service<S>>,
         checks: Streaming<pb::CheckLimitsRequest>,
         deadline: Deadline,
+        draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Self {
-        Self { service, checks: Some(checks), running: FuturesUnordered::new(), deadline, failure: None }
+        Self {
+            draining,
+            service,
+            checks: Some(checks),
+            running: FuturesUnordered::new(),
+            deadline,
+            failure: None,
+        }
     }
 
     /// Starts every check that has arrived, up to the bound.
     fn read(&mut self, context: &mut Context<'_>) {
+        if self.checks.is_some() && self.draining.as_mut().poll(context).is_ready() {
+            self.checks = None;
+        }
         while self.running.len() < IN_FLIGHT {
             let Some(checks) = &mut self.checks else { return };
             match checks.poll_next_unpin(context) {

@@ -12,6 +12,7 @@ use crate::store::Store;
 use crate::store::memory::{MemoryOptions, MemoryStore};
 use crate::store::redis::{BadUrl, RedisOptions, RedisStore};
 use arc_swap::ArcSwap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::service::Routes;
@@ -85,26 +86,28 @@ impl Services {
     /// A URL that the client does not take; [`Stores::open`] has seen to that.
     pub(super) async fn dispatch(self, index: usize, stop: Stop) -> Result<Dispatch, BadUrl> {
         match self.stores {
-            Stores::Memory(store, local) => Ok(dispatch(self.live, store, local, self.others)),
+            Stores::Memory(store, local) => {
+                Ok(dispatch(Service::new(self.live, store, local), &stop, self.others))
+            }
             Stores::Redis(options, local) => {
                 let (store, driver) = RedisStore::connect(options)?;
                 spawn_lasting("redis driver", &stop, driver.run());
                 if index == 0 {
                     spawn_lasting("store heartbeat", &stop, heartbeat(store.clone()));
                 }
-                Ok(dispatch(self.live, store, local, self.others))
+                Ok(dispatch(Service::new(self.live, store, local), &stop, self.others))
             }
         }
     }
 }
 
-fn dispatch<S: Store>(
-    live: Arc<ArcSwap<Live>>,
-    store: S,
-    local: Arc<MemoryStore>,
-    others: Routes,
-) -> Dispatch {
-    let api = Api::new(Arc::new(Service::new(live, store, local)));
+fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes) -> Dispatch {
+    let stop = stop.clone();
+    let draining = move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let stop = stop.clone();
+        Box::pin(async move { stop.draining().await })
+    };
+    let api = Api::new(Arc::new(service)).until(Arc::new(draining));
     // A message is held in memory until all of it is here, so the bound holds for what it announces.
     let api = Arc::new(api);
     let of = |bound| DecisionServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(bound);

@@ -130,29 +130,40 @@ impl<S: Store> Service<S> {
         Ok(Acquired { answered: answer(&live, decision, &plan.policies()), lease })
     }
 
-    /// Renews leases, in order; while the store is away their state is unknown.
+    /// Renews leases, in order; while the store is away their state is unknown. One that names an unknown domain, policy
+    /// or issuer beside good ones is lost.
     ///
     /// # Errors
-    /// A connection that names an unknown domain, policy or issuer; then none was renewed.
+    /// No connection names what is configured; then none was renewed.
     pub async fn renew<F: Facts>(
         &self,
         calls: &[ConnectionCall<'_, F>],
         deadline: Deadline,
     ) -> Result<Vec<(RenewalState, Micros)>, ServiceError> {
         let live = self.live.load();
-        let leases = calls.iter().map(|call| held(&live, call)).collect::<Result<Vec<_>, _>>()?;
-        let after: Vec<Micros> = leases.iter().map(|lease| Micros(ttl_of(lease).0 / 3)).collect();
+        let named: Vec<_> = calls.iter().map(|call| held(&live, call)).collect();
+        // A policy that was taken out of the configuration must not end every other lease of the process.
+        if let Some(error) = none_good(&named) {
+            return Err(error);
+        }
+        let leases: Vec<HeldLease> = named.iter().filter_map(|lease| lease.as_ref().ok().cloned()).collect();
         let local = S::MAY_BE_AWAY.then(|| leases.clone());
-        let renewed = match self.store.renew(leases, deadline.left()?).await {
+        let count = leases.len();
+        let renewed: Vec<RenewalState> = match self.store.renew(leases, deadline.left()?).await {
             Ok(renewed) => renewed.into_iter().map(RenewalState::from).collect(),
             Err(error) => {
                 self.note(&error);
                 // Leases that were granted in this process are kept alive in it.
                 self.local.renew(local.unwrap_or_default(), Duration::MAX).await?;
-                vec![RenewalState::Unknown; calls.len()]
+                vec![RenewalState::Unknown; count]
             }
         };
-        Ok(renewed.into_iter().zip(after).collect())
+        let mut renewed = renewed.into_iter();
+        let state = |lease: &Result<HeldLease, ServiceError>| match lease {
+            Ok(lease) => (renewed.next().unwrap_or(RenewalState::Unknown), Micros(ttl_of(lease).0 / 3)),
+            Err(_) => (RenewalState::Lost, Micros(0)),
+        };
+        Ok(named.iter().map(state).collect())
     }
 
     /// Gives a lease back; false when there was nothing to give back.
@@ -235,6 +246,14 @@ fn held<F: Facts>(live: &Live, call: &ConnectionCall<'_, F>) -> Result<HeldLease
         token: token.map(|token| Box::new(token.probe)),
         token_ends,
     })
+}
+
+/// The first error when there is nothing but errors.
+fn none_good(named: &[Result<HeldLease, ServiceError>]) -> Option<ServiceError> {
+    match named.first() {
+        Some(Err(error)) if named.iter().all(Result::is_err) => Some(error.clone()),
+        _ => None,
+    }
 }
 
 fn ttl_of(lease: &HeldLease) -> Micros {

@@ -87,6 +87,17 @@ async fn renewals_tell_which_leases_are_lost_and_take_nothing() {
         );
     }
     assert!(renew(&mut client, Vec::new()).await.is_empty());
+    let gone = connection(&["removed"], "7", "z");
+    let beside = vec![gone.clone(), connection(&["sockets"], "7", "a")];
+    assert_eq!(
+        renew(&mut client, beside).await,
+        [State::Lost, State::Held],
+        "one that is gone ends no other"
+    );
+    let alone = pb::RenewConnectionsRequest { connections: vec![gone] };
+    let status = client.renew_connections(alone).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound);
+    assert!(status.message().contains("removed"), "{}", status.message());
 }
 
 #[tokio::test]

@@ -57,6 +57,28 @@ async fn sigterm_drains_and_ends_with_success() {
 }
 
 #[tokio::test]
+async fn a_stream_of_checks_ends_with_the_drain_and_leaves_nothing_unanswered() {
+    let mut quotad = Quotad::start(&limit(10_000));
+    let mut client = quotad.client().await;
+    let (send, receive) = tokio::sync::mpsc::channel(4);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
+    let mut answers = client.check_limits(requests).await.unwrap().into_inner();
+    let checks = (0..100)
+        .map(|id| pb::check_limits_request::Check { id, request: Some(check("p", &[("ip", "203.0.113.7")])) })
+        .collect();
+    send.send(pb::CheckLimitsRequest { checks }).await.unwrap();
+    let mut answered = answers.message().await.unwrap().unwrap().results.len();
+    let start = Instant::now();
+    quotad.signal("TERM");
+    while let Some(message) = answers.message().await.unwrap() {
+        answered += message.results.len();
+    }
+    assert_eq!(answered, 100);
+    assert_eq!(quotad.ended().await, Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn sighup_and_a_changed_file_reload_and_keep_the_counters() {
     let quotad = Quotad::start(&limit(10));
     let mut client = quotad.client().await;

@@ -2,12 +2,10 @@
 
 use crate::connections::{acquire, connection, release, renew};
 use crate::harness::{Client, Quotad, Start, check, decide, header, micros, until};
+use crate::server::{Kind, Server};
 use crate::tokens::mint;
 use pb::renew_connections_response::State;
 use quotad::pb::quotad::v1 as pb;
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const CONFIG: &str = r#"
@@ -26,61 +24,7 @@ routes:
   - {name: private, paths: [/private], token: required, policies: [local]}
 "#;
 
-/// A Redis of one test.
-struct Redis {
-    port: u16,
-    child: Child,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { port, child: Self::spawn(port) }
-    }
-
-    fn spawn(port: u16) -> Child {
-        let binary = std::env::var("QUOTAD_REDIS7").unwrap_or_else(|_| "redis-server".to_owned());
-        let child = Command::new(binary)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server; scripts/test installs it");
-        let end = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "redis-server does not listen");
-            // A poll of a condition with a deadline.
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        child
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.child = Self::spawn(self.port);
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]).status();
-        assert!(sent.unwrap().success());
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn start(redis: &Redis) -> Quotad {
+fn start(redis: &Server) -> Quotad {
     Start::with(CONFIG).arg("--store").arg(redis.url()).arg("--store-timeout").arg("250ms").start()
 }
 
@@ -95,7 +39,7 @@ async fn reaches(client: &mut Client, wanted: pb::Mode) {
 
 #[tokio::test]
 async fn four_processes_and_sixty_four_clients_admit_exactly_the_limit() {
-    let redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     let quotads = [start(&redis), start(&redis), start(&redis), start(&redis)];
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..64 {
@@ -121,7 +65,7 @@ async fn four_processes_and_sixty_four_clients_admit_exactly_the_limit() {
 
 #[tokio::test]
 async fn while_redis_is_away_each_policy_does_as_it_says_and_says_so() {
-    let mut redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     let quotad = start(&redis);
     let mut client = quotad.client().await;
     reaches(&mut client, pb::Mode::Exact).await;
@@ -162,12 +106,12 @@ async fn while_redis_is_away_each_policy_does_as_it_says_and_says_so() {
 
 #[tokio::test]
 async fn a_redis_that_hangs_costs_the_timeout_and_no_more() {
-    let redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     let quotad =
         Start::with(CONFIG).arg("--store").arg(redis.url()).arg("--store-timeout").arg("30ms").start();
     let mut client = quotad.client().await;
     reaches(&mut client, pb::Mode::Exact).await;
-    redis.signal("STOP");
+    redis.freeze();
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         let start = Instant::now();
@@ -176,13 +120,13 @@ async fn a_redis_that_hangs_costs_the_timeout_and_no_more() {
         assert_eq!(decision.mode(), pb::Mode::Local);
     }
     assert!(slowest < Duration::from_millis(250), "{slowest:?}");
-    redis.signal("CONT");
+    redis.thaw();
     reaches(&mut client, pb::Mode::Exact).await;
 }
 
 #[tokio::test]
 async fn quotad_starts_without_redis_and_finds_it_by_itself() {
-    let mut redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     redis.kill();
     let quotad = start(&redis);
     let mut client = quotad.client().await;
@@ -193,7 +137,7 @@ async fn quotad_starts_without_redis_and_finds_it_by_itself() {
 
 #[tokio::test]
 async fn leases_are_shared_and_a_killed_quotad_loses_none_of_them() {
-    let redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     let (first, second) = (start(&redis), start(&redis));
     let (mut one, mut two) = (first.client().await, second.client().await);
     reaches(&mut one, pb::Mode::Exact).await;
@@ -216,7 +160,7 @@ async fn leases_are_shared_and_a_killed_quotad_loses_none_of_them() {
 
 #[tokio::test]
 async fn renewals_while_redis_is_away_are_unknown_and_take_no_time() {
-    let mut redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     let quotad = start(&redis);
     let mut client = quotad.client().await;
     reaches(&mut client, pb::Mode::Exact).await;
@@ -231,7 +175,7 @@ async fn renewals_while_redis_is_away_are_unknown_and_take_no_time() {
 
 #[tokio::test]
 async fn a_token_whose_revocation_cannot_be_read_is_a_503_and_a_forged_one_stays_a_401() {
-    let mut redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     let quotad = start(&redis);
     let mut client = quotad.client().await;
     reaches(&mut client, pb::Mode::Exact).await;
@@ -277,7 +221,7 @@ async fn a_token_whose_revocation_cannot_be_read_is_a_503_and_a_forged_one_stays
 
 #[tokio::test]
 async fn an_applications_own_revocation_key_counts() {
-    let redis = Redis::start();
+    let redis = Server::start(Kind::Redis7);
     let config = CONFIG.replace(
         "generate: true}}",
         "generate: true}, require: [sub, jti, exp], revoked_key: \"blacklisted_access_token:{jti}\"}",
@@ -294,16 +238,6 @@ async fn an_applications_own_revocation_key_counts() {
     let good = validate(&mut client).await;
     assert_eq!(good.decision.unwrap().reason(), pb::Reason::TokenValid);
     let key = format!("blacklisted_access_token:{}", good.claims.unwrap().token_id);
-    let set = Command::new(redis_cli())
-        .args(["-p", &redis.port.to_string(), "set", &key, "1", "EX", "60"])
-        .stdout(Stdio::null())
-        .status()
-        .expect("redis-cli; scripts/test installs it");
-    assert!(set.success());
+    assert_eq!(redis.client().run(&["SET", &key, "1", "EX", "60"]), "OK");
     assert_eq!(validate(&mut client).await.decision.unwrap().reason(), pb::Reason::TokenRevoked);
-}
-
-fn redis_cli() -> PathBuf {
-    let server = PathBuf::from(std::env::var("QUOTAD_REDIS7").unwrap_or_else(|_| "redis-server".to_owned()));
-    server.with_file_name("redis-cli")
 }
