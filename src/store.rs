@@ -39,15 +39,6 @@ pub enum StoreError {
     Disk(String),
 }
 
-impl StoreError {
-    /// The same call may succeed later without anybody mending anything. It does not say that repeating is
-    /// harmless: see [`StoreError::Timeout`].
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Unreachable(_) | Self::Overloaded)
-    }
-}
-
 /// One limit that a lease is held under.
 #[derive(Clone, Debug)]
 pub struct LeaseLimit {

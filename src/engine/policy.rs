@@ -204,11 +204,6 @@ impl Policy {
         self.partition.iter().map(|name| &**name)
     }
 
-    /// The names of every entry that the policy looks at.
-    pub fn entries(&self) -> impl Iterator<Item = &str> {
-        self.conditions.iter().map(|(name, _)| &**name).chain(self.partition())
-    }
-
     /// Its item of the `RateLimit-Policy` header.
     #[must_use]
     pub fn policy_field(&self) -> &str {
