@@ -3,9 +3,18 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
+/// What is served; what they import comes along.
+const FILES: [&str; 5] = [
+    "quotad/v1/decision.proto",
+    "envoy/service/auth/v3/external_auth.proto",
+    "envoy/service/ratelimit/v3/rls.proto",
+    "envoy/service/accesslog/v3/als.proto",
+    "envoy/service/ext_proc/v3/external_processor.proto",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).include_source_info(true).open_files(["quotad/v1/decision.proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
     let with_docs = compiler.file_descriptor_set();
     println!("cargo:rerun-if-changed=proto");
 

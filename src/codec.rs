@@ -98,7 +98,12 @@ fn short_name<U>() -> &'static str {
 /// Answers are bounded by what they answer; requests by their kind.
 fn bound<U>() -> usize {
     match short_name::<U>() {
-        "RenewConnectionsRequest" | "CheckLimitsRequest" => MAX_BATCH,
+        "RenewConnectionsRequest"
+        | "CheckLimitsRequest"
+        | "CheckRequest"
+        | "RateLimitRequest"
+        | "ProcessingRequest"
+        | "StreamAccessLogsMessage" => MAX_BATCH,
         name if name.ends_with("Request") => MAX_REQUEST,
         _ => usize::MAX,
     }

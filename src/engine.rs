@@ -22,6 +22,7 @@ pub mod name;
 pub mod path;
 pub mod policy;
 pub mod policy_set;
+pub mod rate_limit;
 pub mod revocation;
 pub mod route;
 pub mod rule;

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod engine;
+pub mod envoy;
 pub mod pb;
 pub mod server;
 pub mod service;

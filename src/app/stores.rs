@@ -4,6 +4,11 @@ use super::{AppError, reflection};
 use crate::api::Api;
 use crate::codec::{MAX_BATCH, MAX_REQUEST};
 use crate::config::{Config, StoreKind};
+use crate::envoy::Envoy;
+use crate::pb::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
+use crate::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use crate::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessorServer;
+use crate::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use crate::pb::quotad::v1::decision_service_server::DecisionServiceServer;
 use crate::server::Dispatch;
 use crate::service::{Live, Service};
@@ -107,11 +112,21 @@ fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes) -> Dispa
         let stop = stop.clone();
         Box::pin(async move { stop.draining().await })
     };
-    let api = Api::new(Arc::new(service)).until(Arc::new(draining));
+    let service = Arc::new(service);
+    let envoy = Arc::new(Envoy::new(Arc::clone(&service)));
+    let api = Api::new(service).until(Arc::new(draining));
     // A message is held in memory until all of it is here, so the bound holds for what it announces.
     let api = Arc::new(api);
     let of = |bound| DecisionServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(bound);
+    let authz = AuthorizationServer::from_arc(Arc::clone(&envoy)).max_decoding_message_size(MAX_BATCH);
+    let limits = RateLimitServiceServer::from_arc(Arc::clone(&envoy)).max_decoding_message_size(MAX_BATCH);
+    let logs = AccessLogServiceServer::from_arc(Arc::clone(&envoy)).max_decoding_message_size(MAX_BATCH);
+    let processor = ExternalProcessorServer::from_arc(envoy).max_decoding_message_size(MAX_BATCH);
     Dispatch::new(of(MAX_REQUEST), of(MAX_BATCH), others)
+        .with("/envoy.service.ratelimit.v3.RateLimitService/", limits)
+        .with("/envoy.service.auth.v3.Authorization/", authz)
+        .with("/envoy.service.accesslog.v3.AccessLogService/", logs)
+        .with("/envoy.service.ext_proc.v3.ExternalProcessor/", processor)
 }
 
 /// Tells the store again and again that this replica is there, and operators what is wrong with it.

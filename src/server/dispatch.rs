@@ -38,8 +38,12 @@ impl fmt::Debug for Answering {
 pub struct Dispatch {
     native: Rc<dyn Fn(Request) -> Boxed>,
     batches: Rc<dyn Fn(Request) -> Boxed>,
+    /// By their paths up to the method.
+    more: Rc<Vec<(&'static str, Shared)>>,
     others: Routes,
 }
+
+type Shared = Rc<dyn Fn(Request) -> Boxed>;
 
 impl fmt::Debug for Dispatch {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,11 +64,26 @@ impl Dispatch {
     where
         N: Service<Request, Response = Response, Error = Infallible, Future = Boxed> + Clone + 'static,
     {
-        let shared = |service: N| -> Rc<dyn Fn(Request) -> Boxed> {
-            Rc::new(move |request| service.clone().call(request))
-        };
-        Self { native: shared(native), batches: shared(batches), others: others.prepare() }
+        let (native, batches) = (shared(native), shared(batches));
+        Self { native, batches, more: Rc::default(), others: others.prepare() }
     }
+
+    /// With one more service, whose methods stand under `prefix` (`/package.Service/`).
+    #[must_use]
+    pub fn with<N>(mut self, prefix: &'static str, service: N) -> Self
+    where
+        N: Service<Request, Response = Response, Error = Infallible, Future = Boxed> + Clone + 'static,
+    {
+        Rc::make_mut(&mut self.more).push((prefix, shared(service)));
+        self
+    }
+}
+
+fn shared<N>(service: N) -> Shared
+where
+    N: Service<Request, Response = Response, Error = Infallible, Future = Boxed> + Clone + 'static,
+{
+    Rc::new(move |request| service.clone().call(request))
 }
 
 impl HyperService<Request> for Dispatch {
@@ -75,6 +94,10 @@ impl HyperService<Request> for Dispatch {
     fn call(&self, request: Request) -> Answering {
         if request.uri().path().starts_with(NATIVE) {
             let service = if BATCHES.contains(&request.uri().path()) { &self.batches } else { &self.native };
+            return Answering(service(request));
+        }
+        let path = request.uri().path();
+        if let Some((_, service)) = self.more.iter().find(|(prefix, _)| path.starts_with(prefix)) {
             return Answering(service(request));
         }
         // The router is always ready.

@@ -1,0 +1,117 @@
+//! Limits in the form of envoyproxy/ratelimit: a tree of keys and values for each domain, whose leaves say how much.
+//!
+//! Promise: the same descriptor finds the same limit as there; but a key and a value are two things here, so `_` in one
+//! cannot stand for another.
+//!
+//! Must never: look further after an exact entry was found; match a descriptor that is shorter or longer than a path.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The length of a window, aligned to the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// 1 s.
+    Second,
+    /// 60 s.
+    Minute,
+    /// 3,600 s.
+    Hour,
+    /// 86,400 s.
+    Day,
+    /// 7 days; weeks begin on Thursday.
+    Week,
+    /// 30 days.
+    Month,
+    /// 365 days.
+    Year,
+}
+
+impl Unit {
+    /// Its seconds.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+            Self::Day => 86_400,
+            Self::Week => 604_800,
+            Self::Month => 2_592_000,
+            Self::Year => 31_536_000,
+        }
+    }
+}
+
+/// How much a limit allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// No end.
+    Unlimited,
+    /// So many a unit; 0 is a ban.
+    Of(u32, Unit),
+}
+
+/// The limit of one path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// For `replaces`, and shown in answers; empty: none.
+    pub name: Arc<str>,
+    /// Names of limits that this one takes the place of.
+    pub replaces: Vec<Arc<str>>,
+    /// How much.
+    pub quota: Quota,
+    /// Counted, never refuses.
+    pub shadow: bool,
+    /// Refuses only together with all other limits of its kind.
+    pub quota_mode: bool,
+    /// What goes out with a request that passes.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// How it counts.
+    pub counting: Counting,
+}
+
+/// How a limit counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counting {
+    /// As envoyproxy/ratelimit: fixed windows, and what is refused is counted too.
+    #[default]
+    Everything,
+    /// Only what passes, under this algorithm, and for all limits of a request that say so together or for none.
+    Passed(super::rule::Algorithm),
+}
+
+/// What a descriptor has found.
+#[derive(Clone, Debug)]
+pub struct Found<'a> {
+    /// The limit.
+    pub limit: &'a Limit,
+    /// Each entry of the descriptor as it is counted: its own value, or the pattern when all values that match share one
+    /// counter (`share_threshold`).
+    pub counted: Vec<(&'a str, &'a str)>,
+}
+
+/// All domains of one directory.
+#[derive(Clone, Debug, Default)]
+pub struct RateLimitSet {
+    domains: HashMap<Arc<str>, Node>,
+}
+
+/// A level of the tree.
+#[derive(Clone, Debug, Default)]
+pub struct Node {}
+
+impl RateLimitSet {
+    /// Whether a domain is configured.
+    #[must_use]
+    pub fn has(&self, domain: &str) -> bool {
+        self.domains.contains_key(domain)
+    }
+
+    /// The limit of a descriptor, if there is one.
+    #[must_use]
+    pub fn find<'a>(&'a self, domain: &str, entries: &[(&'a str, &'a str)]) -> Option<Found<'a>> {
+        let _ = (self.domains.get(domain)?, entries);
+        None
+    }
+}

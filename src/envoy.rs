@@ -1,0 +1,38 @@
+//! Envoy's protocols: ext_authz, the rate limit service, the access log, ext_proc. They bound the request, call the
+//! service, render the answer.
+//!
+//! Must never: decide anything; let a denial be a gRPC status, which Envoy takes for a failure and may let pass.
+
+mod access_log;
+mod authz;
+mod ext_proc;
+mod rate_limit;
+
+use crate::service::Service;
+use std::fmt;
+use std::sync::Arc;
+
+/// Envoy's services over one service of ours.
+pub struct Envoy<S> {
+    service: Arc<Service<S>>,
+}
+
+impl<S> Clone for Envoy<S> {
+    fn clone(&self) -> Self {
+        Self { service: Arc::clone(&self.service) }
+    }
+}
+
+impl<S> fmt::Debug for Envoy<S> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Envoy")
+    }
+}
+
+impl<S> Envoy<S> {
+    /// Envoy's services over `service`.
+    #[must_use]
+    pub fn new(service: Arc<Service<S>>) -> Self {
+        Self { service }
+    }
+}
