@@ -9,6 +9,7 @@ mod screen;
 mod stores;
 
 use crate::config::{Bind, Config, Diagnostic, Item, Source};
+use crate::engine::rate_limit::{RateLimitOptions, RateLimits};
 use crate::pb;
 use crate::server::{Address, BindError, Listener, Pool, WorkerError};
 use crate::service::Live;
@@ -79,6 +80,8 @@ fn live(config: &Config, verifier: Arc<Verifier>) -> Live {
         trusted_proxies: config.http.trusted_proxies.clone(),
         identity_headers: config.http.identity_headers.clone(),
         verifier,
+        rate_limits: RateLimits::Off,
+        rate_limit_options: RateLimitOptions::default(),
     }
 }
 

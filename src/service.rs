@@ -26,6 +26,7 @@ use crate::engine::decision::Decision;
 use crate::engine::http::{HttpFace, Rendered};
 use crate::engine::policy::Policy;
 use crate::engine::policy_set::{LookupError, PolicySet};
+use crate::engine::rate_limit::{RateLimitOptions, RateLimits};
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Seldom;
@@ -47,6 +48,10 @@ pub struct Live {
     pub identity_headers: Vec<(String, String)>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// Limits in the form of envoyproxy/ratelimit.
+    pub rate_limits: RateLimits,
+    /// What holds for all of them.
+    pub rate_limit_options: RateLimitOptions,
 }
 
 /// Why no decision could be made.
