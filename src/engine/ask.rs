@@ -12,14 +12,46 @@ use std::sync::Arc;
 
 /// Most policies one request is checked against.
 pub const MAX_DEMANDS: usize = 16;
+/// Most demands of an ask that counts descriptors of a rate limit protocol.
+pub const MAX_COUNTED: usize = 128;
 
-/// Whether a demand that fits is charged.
+/// What becomes of a demand once everything is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// Decide and charge.
+    /// Charged when it fits and the ask passes.
     Charge,
-    /// Decide only.
+    /// Never charged.
     Peek,
+    /// Counted as envoyproxy/ratelimit counts: also when it does not fit. A shadow one is counted always; an enforced
+    /// one that fits is not counted when another refuses the ask. Fixed windows only; elsewhere it is `Charge`.
+    Count,
+    /// Taken off the count, down to nothing; it always fits and never makes a counter. Fixed windows only; elsewhere it
+    /// is `Peek`.
+    Refund,
+}
+
+impl Take {
+    /// What it is under `rule`.
+    #[must_use]
+    pub fn under(self, rule: &Rule) -> Self {
+        match (self, rule) {
+            (Self::Count | Self::Refund, Rule::Fixed(_)) => self,
+            (Self::Count, _) => Self::Charge,
+            (Self::Refund, _) => Self::Peek,
+            _ => self,
+        }
+    }
+
+    /// Its number where it is packed.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Charge => 0,
+            Self::Peek => 1,
+            Self::Count => 2,
+            Self::Refund => 3,
+        }
+    }
 }
 
 /// Whether a demand that does not fit refuses the request.
@@ -48,10 +80,29 @@ pub struct Demand {
     pub lease: Option<Arc<str>>,
 }
 
+impl Demand {
+    /// What it takes under its rule.
+    #[must_use]
+    pub fn takes(&self) -> Take {
+        self.take.under(&self.rule)
+    }
+
+    /// Whether it is charged, given whether it fits and whether the ask passed.
+    #[must_use]
+    pub fn is_charged(&self, fits: bool, passed: bool) -> bool {
+        match self.takes() {
+            Take::Charge => fits && passed,
+            Take::Peek => false,
+            Take::Count => !fits || passed || self.weight == Weight::Shadow,
+            Take::Refund => true,
+        }
+    }
+}
+
 /// One atomic question.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
-    /// The demands; at most [`MAX_DEMANDS`].
+    /// The demands; at most [`MAX_DEMANDS`], or [`MAX_COUNTED`] that count.
     pub demands: SmallVec<[Demand; 2]>,
     /// The token that comes with the request.
     pub token: Option<Box<Probe>>,
