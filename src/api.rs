@@ -3,10 +3,10 @@
 //! Must never: decide anything. An `if` about limits here is in the wrong file.
 
 pub mod bounds;
-mod deadline;
 mod render;
 mod stream;
 
+use crate::deadline;
 use crate::pb::quotad::v1 as pb;
 use crate::service::{
     CheckCall, ConnectionCall, Entries, HttpCall, Offer, RevokeTarget, Service, TokenReference,

@@ -6,6 +6,7 @@
 mod access_log;
 mod authz;
 mod ext_proc;
+mod http;
 mod rate_limit;
 
 use crate::service::Service;
