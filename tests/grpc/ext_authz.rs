@@ -1,6 +1,6 @@
 //! ext_authz as Envoy calls it: each thing that Envoy does with an answer, and each thing that a client can do to a request.
 
-use crate::harness::{Quotad, Start, until};
+use crate::harness::{Quotad, Start, output_in_time, quotad as quotad_command, until};
 use crate::server::{Kind, Server};
 use crate::tokens::mint;
 use core::address::Address;
@@ -384,9 +384,13 @@ async fn whatever_a_client_writes_is_a_denial_and_never_a_failure() {
 async fn a_claim_with_a_line_break_starts_no_header() {
     let quotad = Quotad::start(CONFIG);
     let mut client = client(&quotad).await;
-    let token = bearer(&quotad, "alice\r\nx-admin: 1");
+    let mut minting = quotad_command();
+    minting.args(["token", "mint", "--subject", "alice", "--claim", "plan=gold\r\nx-admin: 1", "--config"]);
+    let minted = output_in_time(minting.arg(quotad.config_path()));
+    assert!(minted.status.success(), "{minted:?}");
+    let token = format!("Bearer {}", String::from_utf8(minted.stdout).unwrap().trim());
     let answer = ask(&mut client, shown("GET", "/api/x", &[("authorization", &token)])).await;
-    assert_eq!(header(&ok(&answer).headers, "x-user-id"), Some("alice  x-admin: 1"));
+    assert_eq!(header(&ok(&answer).headers, "x-plan"), Some("gold  x-admin: 1"));
     for option in ok(&answer).headers.iter().chain(response_headers(&answer)) {
         let header = option.header.as_ref().unwrap();
         assert!(!header.value.contains(char::is_control), "{header:?}");
