@@ -5,7 +5,11 @@
 //!
 //! Must never: look further after an exact entry was found; match a descriptor that is shorter or longer than a path.
 
-use std::collections::HashMap;
+mod pattern;
+mod tree;
+
+pub use tree::{Builder, Duplicate, Path, RateLimitSet, Spot};
+
 use std::sync::Arc;
 
 /// The length of a window, aligned to the Unix epoch.
@@ -146,30 +150,5 @@ impl Default for TrioNames {
             remaining: "RateLimit-Remaining".into(),
             reset: "RateLimit-Reset".into(),
         }
-    }
-}
-
-/// All domains of one directory.
-#[derive(Clone, Debug, Default)]
-pub struct RateLimitSet {
-    domains: HashMap<Arc<str>, Node>,
-}
-
-/// A level of the tree.
-#[derive(Clone, Debug, Default)]
-pub struct Node {}
-
-impl RateLimitSet {
-    /// Whether a domain is configured.
-    #[must_use]
-    pub fn has(&self, domain: &str) -> bool {
-        self.domains.contains_key(domain)
-    }
-
-    /// The limit of a descriptor, if there is one.
-    #[must_use]
-    pub fn find<'a>(&'a self, domain: &str, entries: &[(&'a str, &'a str)]) -> Option<Found<'a>> {
-        let _ = (self.domains.get(domain)?, entries);
-        None
     }
 }
