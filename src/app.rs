@@ -28,7 +28,14 @@ use tonic_health::ServingStatus;
 const DRAIN_DELAY: Duration = Duration::from_millis(200);
 
 /// What health checks may ask for by name.
-const SERVICES: [&str; 3] = ["", "quotad.v1.DecisionService", "envoy.service.auth.v3.Authorization"];
+const SERVICES: [&str; 5] = [
+    "",
+    "quotad.v1.DecisionService",
+    "envoy.service.auth.v3.Authorization",
+    "envoy.service.ratelimit.v3.RateLimitService",
+    // As envoyproxy/ratelimit calls it.
+    "ratelimit",
+];
 
 /// Why the process cannot start, or ended.
 #[derive(Debug, thiserror::Error)]

@@ -12,12 +12,16 @@ mod connection;
 mod facts;
 mod fallback;
 mod plan;
+mod rate_limit;
 mod token;
 
 pub use authorize::{Authorized, HttpCall, Offer};
 pub use check::CheckCall;
 pub use connection::{Acquired, ConnectionCall, LeaseGrant, RenewalState, TokenReference};
 pub use facts::Entries;
+pub use rate_limit::{
+    Descriptor, DescriptorStatus, Direction, Override, RateLimitCall, RateLimitError, RateLimited, ShownLimit,
+};
 pub use token::{RevokeTarget, Validated};
 
 use crate::clock;
@@ -70,6 +74,9 @@ pub enum ServiceError {
     /// A policy or domain was named that does not fit.
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    /// A rate limit service of another make says so in these words.
+    #[error(transparent)]
+    RateLimit(#[from] RateLimitError),
     /// The caller's deadline passed before anything was charged.
     #[error("the deadline passed before the decision; nothing was charged")]
     TooLate,

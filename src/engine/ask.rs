@@ -3,6 +3,7 @@
 //! One ask is one atomic step: all enforced demands fit and everything that fits is charged, or nothing is.
 //! A revoked token is found out in the same step, and then nothing is charged either.
 
+use super::decision::Outcome;
 use super::key::Key;
 use super::revocation::Probe;
 use super::rule::Rule;
@@ -39,6 +40,18 @@ impl Take {
             (Self::Count, _) => Self::Charge,
             (Self::Refund, _) => Self::Peek,
             _ => self,
+        }
+    }
+
+    /// Whether a demand that takes so is charged, given what it saw and what became of its ask.
+    #[must_use]
+    pub fn is_charged(self, weight: Weight, reading: &Reading, outcome: Outcome) -> bool {
+        let passed = outcome == Outcome::Allow;
+        match self {
+            Self::Charge => reading.fits && passed,
+            Self::Peek => false,
+            Self::Count => !reading.fits || passed || weight == Weight::Shadow,
+            Self::Refund => true,
         }
     }
 
@@ -86,17 +99,6 @@ impl Demand {
     pub fn takes(&self) -> Take {
         self.take.under(&self.rule)
     }
-
-    /// Whether it is charged, given whether it fits and whether the ask passed.
-    #[must_use]
-    pub fn is_charged(&self, fits: bool, passed: bool) -> bool {
-        match self.takes() {
-            Take::Charge => fits && passed,
-            Take::Peek => false,
-            Take::Count => !fits || passed || self.weight == Weight::Shadow,
-            Take::Refund => true,
-        }
-    }
 }
 
 /// One atomic question.
@@ -135,6 +137,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the ask passed, as an outcome.
+    #[must_use]
+    pub fn outcome(&self, demands: &[Demand]) -> Outcome {
+        if self.passed(demands) { Outcome::Allow } else { Outcome::Deny }
+    }
+
     /// Whether the ask passed: the token stands, and every enforced demand fits.
     #[must_use]
     pub fn passed(&self, demands: &[Demand]) -> bool {

@@ -49,11 +49,11 @@ impl Model {
         }
         let readings = ask.demands.iter().map(|demand| self.read(demand, now)).collect();
         let answer = Answer { now, revoked: false, readings };
-        let passed = answer.passed(&ask.demands);
+        let outcome = answer.outcome(&ask.demands);
         for (demand, reading) in ask.demands.iter().zip(&answer.readings) {
             if demand.takes() != Take::Peek {
                 self.repair(demand, now);
-                if demand.is_charged(reading.fits, passed) {
+                if demand.takes().is_charged(demand.weight, reading, outcome) {
                     self.charge(demand, now);
                 }
             }

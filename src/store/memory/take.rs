@@ -67,9 +67,9 @@ impl MemoryStore {
         }
         let readings = ask.demands.iter().zip(&ids).map(|(demand, id)| read(&mut locked, *id, demand, now));
         let answer = Answer { now, revoked: false, readings: readings.collect() };
-        let passed = answer.passed(&ask.demands);
+        let outcome = answer.outcome(&ask.demands);
         for ((demand, id), reading) in ask.demands.iter().zip(&ids).zip(&answer.readings) {
-            let charge = demand.is_charged(reading.fits, passed);
+            let charge = demand.takes().is_charged(demand.weight, reading, outcome);
             if demand.takes() != Take::Peek
                 && let Some(shard) = locked.shard(*id)
             {
