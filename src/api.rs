@@ -3,10 +3,10 @@
 //! Must never: decide anything. An `if` about limits here is in the wrong file.
 
 pub mod bounds;
-mod deadline;
 mod render;
 mod stream;
 
+use crate::deadline;
 use crate::pb::quotad::v1 as pb;
 use crate::service::{
     CheckCall, ConnectionCall, Entries, HttpCall, Offer, RevokeTarget, Service, TokenReference,
@@ -158,6 +158,9 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
             host: &http.host,
             path: &http.path,
             peer_address: &http.peer_address,
+            client: None,
+            route: None,
+            policies: &[],
             headers: &headers,
             token: request.token.as_deref(),
             entries: &request.entries,

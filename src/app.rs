@@ -26,6 +26,9 @@ use tonic_health::ServingStatus;
 /// Between NOT_SERVING and the end of accepting: load balancers see the first before the second hurts.
 const DRAIN_DELAY: Duration = Duration::from_millis(200);
 
+/// What health checks may ask for by name.
+const SERVICES: [&str; 3] = ["", "quotad.v1.DecisionService", "envoy.service.auth.v3.Authorization"];
+
 /// Why the process cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -77,6 +80,7 @@ fn live(config: &Config, verifier: Arc<Verifier>) -> Live {
         policies: Arc::clone(&config.policies),
         face: config.http.face.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),
+        client_ip: config.envoy.client_ip.clone(),
         identity_headers: config.http.identity_headers.clone(),
         verifier,
     }
@@ -100,7 +104,7 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     let services = stores::Services::new(Arc::clone(&shared), stores, health_service)?;
     let lasting = stop.clone();
     let pool = Pool::start(threads, &stop, move |index| services.clone().dispatch(index, lasting.clone()))?;
-    for name in ["", "quotad.v1.DecisionService"] {
+    for name in SERVICES {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
     reload::start(source, config.clone(), Arc::clone(&shared), &stop)?;
@@ -112,7 +116,7 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
             Ok(signal) => tracing::info!(signal, "stopping"),
             Err(error) => tracing::error!(%error, "cannot listen for signals; stopping"),
         }
-        for name in ["", "quotad.v1.DecisionService"] {
+        for name in SERVICES {
             reporter.set_service_status(name, ServingStatus::NotServing).await;
         }
         tokio::time::sleep(DRAIN_DELAY).await;

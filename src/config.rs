@@ -32,7 +32,7 @@ mod warnings;
 pub use diagnostic::{Diagnostic, Mistakes, Place, Severity};
 pub use document::{Excerpt, Position};
 pub use environment::Environment;
-pub use envoy::{ClientIp, EnvoyConfig};
+pub use envoy::EnvoyConfig;
 pub use http::HttpConfig;
 pub use listen::{Bind, Listen};
 pub use locate::Item;

@@ -6,6 +6,8 @@
 mod access_log;
 mod authz;
 mod ext_proc;
+mod http;
+mod judge;
 mod rate_limit;
 
 use crate::service::Service;

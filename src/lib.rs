@@ -10,6 +10,7 @@ pub mod client;
 pub mod clock;
 pub mod codec;
 pub mod config;
+pub mod deadline;
 pub mod engine;
 pub mod envoy;
 pub mod pb;

@@ -21,9 +21,9 @@ pub use facts::Entries;
 pub use token::{RevokeTarget, Validated};
 
 use crate::clock;
-use crate::engine::address::Cidr;
+use crate::engine::address::{Cidr, ClientIp, Seen};
 use crate::engine::decision::Decision;
-use crate::engine::http::{HttpFace, Rendered};
+use crate::engine::http::{HttpFace, Refusal, Rendered};
 use crate::engine::policy::Policy;
 use crate::engine::policy_set::{LookupError, PolicySet};
 use crate::store::memory::MemoryStore;
@@ -43,6 +43,8 @@ pub struct Live {
     pub face: HttpFace,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<Cidr>,
+    /// Where the client's address is in a request from Envoy.
+    pub client_ip: ClientIp,
     /// (header, claim): set for the application, removed when a client sends them.
     pub identity_headers: Vec<(String, String)>,
     /// Verifies tokens.
@@ -117,13 +119,16 @@ pub struct Service<S> {
     local: Arc<MemoryStore>,
     clean: token::CleanTokens,
     failures: Seldom,
+    /// What a proxy's configuration gets wrong, it gets wrong at every request.
+    mistakes: Seldom,
 }
 
 impl<S: Store> Service<S> {
     /// A service over `store`.
     #[must_use]
     pub fn new(live: Arc<ArcSwap<Live>>, store: S, local: Arc<MemoryStore>) -> Self {
-        Self { live, store, local, clean: token::CleanTokens::default(), failures: Seldom::default() }
+        let clean = token::CleanTokens::default();
+        Self { live, store, local, clean, failures: Seldom::default(), mistakes: Seldom::default() }
     }
 
     /// Says once a second at most that the store failed: the answers carry their mode, the log the cause.
@@ -131,6 +136,27 @@ impl<S: Store> Service<S> {
         if self.failures.due(clock::now()) {
             tracing::warn!(%error, "the store failed; each policy's on_store_error decides");
         }
+    }
+
+    /// The client of a request from Envoy. None: the peer is the client.
+    #[must_use]
+    pub fn find_client(&self, seen: &Seen<'_>) -> Option<std::net::IpAddr> {
+        self.live.load().client_ip.find(seen)
+    }
+
+    /// A refusal without a decision, ready to send.
+    #[must_use]
+    pub fn refuse(&self, refusal: Refusal) -> Rendered {
+        self.live.load().face.refuse(refusal)
+    }
+
+    /// The same for a request whose proxy is configured wrongly; said in the log once a second at most.
+    #[must_use]
+    pub fn refuse_unconfigured(&self, mistake: &dyn std::fmt::Display) -> Rendered {
+        if self.mistakes.due(clock::now()) {
+            tracing::error!(%mistake, "a proxy's configuration does not fit this one; its requests are refused");
+        }
+        self.refuse(Refusal::NotConfigured)
     }
 
     /// The store.

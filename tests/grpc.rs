@@ -13,6 +13,8 @@ mod authorize;
 mod bad_input;
 #[path = "grpc/connections.rs"]
 mod connections;
+#[path = "grpc/ext_authz.rs"]
+mod ext_authz;
 #[path = "grpc/harness.rs"]
 mod harness;
 #[path = "grpc/limits.rs"]

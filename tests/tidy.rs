@@ -37,8 +37,18 @@ const fn module(name: &'static str, modules: &'static [&'static str]) -> Module 
 
 const PURE: &[&str] = &["serde", "serde_json", "smallvec", "regex", "thiserror"];
 /// `store::Store` only as the bound of the service's type, `token::Claims` to be rendered.
-const FRONT: &[&str] =
-    &["pb", "service", "engine", "status", "telemetry", "clock", "codec", "store::Store", "token::Claims"];
+const FRONT: &[&str] = &[
+    "pb",
+    "service",
+    "engine",
+    "status",
+    "telemetry",
+    "clock",
+    "codec",
+    "deadline",
+    "store::Store",
+    "token::Claims",
+];
 
 const MODULES: &[Module] = &[
     Module { crates: PURE, ..module("engine", &[]) },
@@ -55,6 +65,7 @@ const MODULES: &[Module] = &[
     // The error types of those.
     module("status", &["engine", "store", "token", "service"]),
     module("codec", &[]),
+    module("deadline", &["clock", "service"]),
     module("pb", &["codec"]),
     module("api", FRONT),
     module("envoy", FRONT),
@@ -99,7 +110,8 @@ const ONE_PLACE: &[OnePlace] = &[
     OnePlace {
         things: &["tonic", "tonic_prost", "tonic_health", "tonic_reflection", "prost", "prost_types"],
         places: &[
-            "api", "envoy", "codec", "pb", "status", "cli", "client", "bench", "server", "admin", "app",
+            "api", "envoy", "codec", "deadline", "pb", "status", "cli", "client", "bench", "server", "admin",
+            "app",
         ],
         why: "the core does not know the wire",
     },

@@ -43,6 +43,7 @@ static LIVE: LazyLock<Arc<ArcSwap<Live>>> = LazyLock::new(|| {
         policies: Arc::clone(&config.policies),
         face: config.http.face.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),
+        client_ip: config.envoy.client_ip.clone(),
         identity_headers: config.http.identity_headers.clone(),
         verifier: Arc::new(verifier),
     }))

@@ -4,24 +4,11 @@ use super::diagnostic::Findings;
 use super::fields::{Fields, Scope};
 use super::show;
 use super::tree::Node;
+use crate::engine::address::ClientIp;
 use std::path::PathBuf;
 
 /// Most proxies that a request can have passed.
 const MAX_HOPS: u32 = 32;
-
-/// Where the client's address is in a request from Envoy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ClientIp {
-    /// The peer that Envoy saw.
-    #[default]
-    Peer,
-    /// A key of the dynamic metadata.
-    Metadata(String),
-    /// A header, by its lower-case name.
-    Header(String),
-    /// The address of `X-Forwarded-For` that many places from the right.
-    Forwarded(u32),
-}
 
 /// `envoy`, as meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +41,14 @@ fn parse(text: &str) -> Result<ClientIp, (String, String)> {
     let wrong = |why: &str, hint: &str| Err((format!("{} {why}", show(text)), hint.to_owned()));
     match text.split_once(':') {
         None if text == "peer" => Ok(ClientIp::Peer),
-        Some(("metadata", key)) if !key.is_empty() => Ok(ClientIp::Metadata(key.to_owned())),
+        // Envoy's call names Envoy itself there.
+        Some(("metadata", key)) if key.eq_ignore_ascii_case("x-forwarded-for") => wrong(
+            "has Envoy's own address",
+            "write metadata:x-client-ip, and set x-client-ip in the initial_metadata of Envoy's grpc_service",
+        ),
+        Some(("metadata", key)) if super::http::is_header_name(key) => {
+            Ok(ClientIp::Metadata(key.to_ascii_lowercase()))
+        }
         Some(("header", name)) if super::http::is_header_name(name) => {
             Ok(ClientIp::Header(name.to_ascii_lowercase()))
         }

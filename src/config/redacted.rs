@@ -3,9 +3,9 @@
 //! JSON, which is YAML too: but for a store's password, quotad reads it back as the same configuration.
 
 use super::duration::write as span;
-use super::envoy::ClientIp;
 use super::store::StoreKind;
 use super::{Config, http, policies, routes, tokens};
+use crate::engine::address::ClientIp;
 use crate::engine::issuer::{IssuerSpec, KeySource, TokenSource};
 use crate::engine::policy::PolicySpec;
 use crate::engine::route::RouteSpec;

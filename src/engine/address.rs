@@ -4,7 +4,7 @@
 //! An IPv4-mapped IPv6 address is the IPv4 address. The list of forwarders is walked from the right, past
 //! trusted proxies only; the leftmost entry is whatever the client wrote and is never taken on its word.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -29,6 +29,73 @@ impl Default for IpPrefix {
     fn default() -> Self {
         Self { v4: 32, v6: 64 }
     }
+}
+
+/// Where the client's address is in a request from Envoy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClientIp {
+    /// The peer that Envoy saw.
+    #[default]
+    Peer,
+    /// A key of the metadata that Envoy's configuration adds to its calls.
+    Metadata(String),
+    /// A header, by its lower-case name.
+    Header(String),
+    /// The address of `X-Forwarded-For` that many places from the right, as Envoy counts its trusted hops.
+    Forwarded(u32),
+}
+
+/// What one request from Envoy says about its client.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// The peer that Envoy saw, if it has an address.
+    pub peer: Option<IpAddr>,
+    /// (key, value) of the call.
+    pub metadata: &'a [(&'a str, &'a str)],
+    /// (name, value) of the request.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+impl fmt::Debug for Seen<'_> {
+    /// Without headers and metadata: each may hold a secret.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Seen").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl ClientIp {
+    /// The address in this place. None: this place is the peer, or what stands there is not one address; then the peer
+    /// is the client.
+    #[must_use]
+    pub fn find(&self, seen: &Seen<'_>) -> Option<IpAddr> {
+        match self {
+            Self::Peer => None,
+            Self::Metadata(key) => one_address(seen.metadata, key),
+            Self::Header(name) => one_address(seen.headers, name),
+            Self::Forwarded(hops) => forwarded(seen, *hops),
+        }
+    }
+}
+
+/// Of one pair that holds one address. Of two, one may be the client's own word.
+fn one_address(pairs: &[(&str, &str)], name: &str) -> Option<IpAddr> {
+    let mut named = pairs.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+    match (named.next(), named.next()) {
+        (Some((_, value)), None) => parse_ip_and_port(value.trim()),
+        _ => None,
+    }
+}
+
+/// With `use_remote_address` Envoy has put its own peer at the end, and does not count it; nor is it counted here.
+fn forwarded(seen: &Seen<'_>, hops: u32) -> Option<IpAddr> {
+    let named = seen.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
+    let entries: Vec<&str> = named.flat_map(|(_, value)| value.split(',')).map(str::trim).collect();
+    let counted = match entries.split_last() {
+        Some((last, before)) if seen.peer.is_some() && parse_ip_and_port(last) == seen.peer => before,
+        _ => &entries,
+    };
+    let at = counted.len().checked_sub(usize::try_from(hops).ok()?)?;
+    parse_ip_and_port(counted.get(at)?)
 }
 
 /// Parses an address as the wire has it: with or without brackets, IPv4-mapped taken as IPv4. A zone is refused.
@@ -170,6 +237,50 @@ mod tests {
         assert!("::ffff:0.0.0.0/90".parse::<Cidr>().is_err());
         assert!("10.0.0.1/8".parse::<Cidr>().unwrap_err().contains("10.0.0.0/8"));
         assert!("10.0.0.0/33".parse::<Cidr>().is_err());
+    }
+
+    #[test]
+    fn envoys_word_on_the_client_is_taken_from_its_place_only() {
+        let peer = Some(ip("10.0.0.1"));
+        let find = |place: ClientIp, metadata: &[(&str, &str)], headers: &[(&str, &str)]| {
+            place.find(&Seen { peer, metadata, headers })
+        };
+        let (key, name) =
+            (|| ClientIp::Metadata("x-client-ip".to_owned()), || ClientIp::Header("x-real".to_owned()));
+        let (one, two) = (("x-client-ip", "1.2.3.4"), ("x-client-ip", "5.6.7.8"));
+        assert_eq!(find(key(), &[one], &[]), Some(ip("1.2.3.4")));
+        assert_eq!(find(key(), &[], &[one]), None, "a client's header is not the call's metadata");
+        assert_eq!(find(key(), &[one, two], &[]), None);
+        assert_eq!(find(key(), &[("x-client-ip", "")], &[]), None);
+        assert_eq!(find(name(), &[], &[("X-Real", "[2001:db8::1]:80")]), Some(ip("2001:db8::1")));
+        assert_eq!(
+            find(name(), &[], &[("x-real", "1.2.3.4,5.6.7.8")]),
+            None,
+            "two headers that Envoy joined"
+        );
+        assert_eq!(find(ClientIp::Peer, &[one], &[one]), None);
+    }
+
+    #[test]
+    fn forwarders_are_counted_as_envoy_counts_its_trusted_hops() {
+        let find = |peer: &str, xff: &str, hops: u32| {
+            let headers = [("x-forwarded-for", xff)];
+            ClientIp::Forwarded(hops).find(&Seen { peer: parse_ip(peer), metadata: &[], headers: &headers })
+        };
+        let client = |text: &str| Some(ip(text));
+        for xff in ["1.2.3.4, 5.6.7.8", "1.2.3.4, 5.6.7.8, 10.0.0.1"] {
+            assert_eq!(find("10.0.0.1", xff, 1), client("5.6.7.8"), "{xff}");
+            assert_eq!(find("10.0.0.1", xff, 2), client("1.2.3.4"), "{xff}");
+            assert_eq!(find("10.0.0.1", xff, 3), None, "{xff}");
+        }
+        for garbage in ["", "garbage", "1.2.3.4, garbage", "1.2.3.4,", "10.0.0.1"] {
+            assert_eq!(find("10.0.0.1", garbage, 1), None, "{garbage}");
+        }
+        assert_eq!(find("10.0.0.1", "garbage, 5.6.7.8", 1), client("5.6.7.8"));
+        assert_eq!(find("", "1.2.3.4, 5.6.7.8", 1), client("5.6.7.8"), "a peer without an address");
+        let two = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-for", "5.6.7.8")];
+        let seen = Seen { peer: None, metadata: &[], headers: &two };
+        assert_eq!(ClientIp::Forwarded(2).find(&seen), client("1.2.3.4"));
     }
 
     #[test]

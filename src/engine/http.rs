@@ -13,6 +13,9 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
+const TEMPORARY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+const UNAVAILABLE: &str = "The limit cannot be checked now. Please try again later.";
+
 /// Which body a denial carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ErrorBody {
@@ -96,6 +99,17 @@ pub struct Rendered {
     pub body: Option<Body>,
 }
 
+/// Why a request is refused without a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not a request that a careful server would take.
+    Malformed,
+    /// The proxy in front names what is not configured here.
+    NotConfigured,
+    /// No answer in time, from a policy that leaves the choice to the caller.
+    Unavailable,
+}
+
 /// The security headers of every answer, unless the configuration changes them.
 #[must_use]
 pub fn default_security_headers() -> Vec<(String, String)> {
@@ -130,9 +144,40 @@ impl HttpFace {
         Rendered { status, headers, body: Some(self.body(decision, status)) }
     }
 
-    /// The security headers.
-    pub fn security(&self) -> impl Iterator<Item = Header> {
-        self.security_headers.iter().map(|(name, value)| Header::new(name.clone(), value.clone()))
+    /// Renders a refusal without a decision, with the security headers.
+    #[must_use]
+    pub fn refuse(&self, refusal: Refusal) -> Rendered {
+        let (status, code, message) = match refusal {
+            Refusal::Malformed => (400, "REQUEST_MALFORMED", "The request is not well formed."),
+            Refusal::NotConfigured => (503, "NOT_CONFIGURED", "The request cannot be judged now."),
+            Refusal::Unavailable => (503, "RATE_LIMIT_UNAVAILABLE", UNAVAILABLE),
+        };
+        let body = match self.error_body {
+            ErrorBody::Uniform => uniform(code, message, Vec::new()),
+            ErrorBody::Problem if status == 503 => problem(TEMPORARY, code, message, status),
+            ErrorBody::Problem => problem("about:blank", code, message, status),
+        };
+        let mut headers = Vec::with_capacity(2 + self.security_headers.len());
+        if refusal == Refusal::Unavailable {
+            headers.push(Header::new("Retry-After", "1"));
+        }
+        headers.push(Header::new("Cache-Control", "no-store"));
+        self.secure(&mut headers);
+        let content_type = self.error_body.content_type();
+        Rendered {
+            status,
+            headers,
+            body: Some(Body { content_type, content: body.to_string().into_bytes() }),
+        }
+    }
+
+    /// Adds the security headers that are not there yet.
+    pub fn secure(&self, headers: &mut Vec<Header>) {
+        for (name, value) in &self.security_headers {
+            if !headers.iter().any(|set| set.name.eq_ignore_ascii_case(name)) {
+                headers.push(Header::new(name.clone(), value.clone()));
+            }
+        }
     }
 
     fn limit_headers(&self, decision: &Decision, fields: &[&str], headers: &mut Vec<Header>) {
@@ -172,25 +217,36 @@ impl HttpFace {
     fn body(&self, decision: &Decision, status: u16) -> Body {
         let (code, message) = code_and_message(decision);
         let violated = || decision.statuses.iter().filter(|status| status.violated && !status.shadow);
-        let (content_type, value) = match self.error_body {
-            ErrorBody::Uniform => {
-                let details: Vec<Value> = violated().map(detail).collect();
-                let body = json!({"status": "error", "code": code, "message": message, "details": details});
-                ("application/json", body)
-            }
+        let value = match self.error_body {
+            ErrorBody::Uniform => uniform(code, message, violated().map(detail).collect()),
             ErrorBody::Problem => {
-                let mut body = json!({
-                    "type": problem_type(decision.reason), "title": message, "status": status, "code": code,
-                });
+                let mut body = problem(problem_type(decision.reason), code, message, status);
                 if let (Value::Object(body), true) = (&mut body, violated().next().is_some()) {
                     let names = violated().map(|status| Value::from(&*status.policy)).collect();
                     body.insert("violated-policies".to_owned(), Value::Array(names));
                 }
-                ("application/problem+json", body)
+                body
             }
         };
-        Body { content_type, content: value.to_string().into_bytes() }
+        Body { content_type: self.error_body.content_type(), content: value.to_string().into_bytes() }
     }
+}
+
+impl ErrorBody {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Uniform => "application/json",
+            Self::Problem => "application/problem+json",
+        }
+    }
+}
+
+fn uniform(code: &str, message: &str, details: Vec<Value>) -> Value {
+    json!({"status": "error", "code": code, "message": message, "details": details})
+}
+
+fn problem(kind: &str, code: &str, message: &str, status: u16) -> Value {
+    json!({"type": kind, "title": message, "status": status, "code": code})
 }
 
 /// 200, 401, 403, 429 or 503.
@@ -222,14 +278,16 @@ fn push_limit(text: &mut String, status: &PolicyStatus) {
     }
 }
 
+/// The policy that binds most, of those whose numbers were read.
+#[must_use]
+pub fn tightest(decision: &Decision) -> Option<&PolicyStatus> {
+    let known = decision.statuses.iter().filter(|status| !status.shadow && status.mode < Mode::FailedOpen);
+    known.min_by_key(|status| (!status.violated, Reverse(status.retry_after), status.remaining))
+}
+
 /// The three headers of the one policy that binds most.
 fn legacy(decision: &Decision, names: [&'static str; 3], headers: &mut Vec<Header>) {
-    let known = decision.statuses.iter().filter(|status| !status.shadow && status.mode < Mode::FailedOpen);
-    let Some(tightest) =
-        known.min_by_key(|status| (!status.violated, Reverse(status.retry_after), status.remaining))
-    else {
-        return;
-    };
+    let Some(tightest) = tightest(decision) else { return };
     let until = tightest.retry_after.unwrap_or(tightest.reset_after).seconds_up();
     for (name, value) in names.into_iter().zip([tightest.limit, tightest.remaining, until]) {
         headers.push(Header::new(name, value.to_string()));
@@ -261,9 +319,7 @@ fn code_and_message(decision: &Decision) -> (&'static str, &'static str) {
         Reason::StoreUnavailable if decision.statuses.is_empty() => {
             ("TOKEN_CHECK_UNAVAILABLE", "The token cannot be checked now. Please try again later.")
         }
-        Reason::StoreUnavailable => {
-            ("RATE_LIMIT_UNAVAILABLE", "The limit cannot be checked now. Please try again later.")
-        }
+        Reason::StoreUnavailable => ("RATE_LIMIT_UNAVAILABLE", UNAVAILABLE),
         Reason::TokenMissing => ("TOKEN_MISSING", "A token is required."),
         _ => ("TOKEN_INVALID", "The token is not valid."),
     }
@@ -274,9 +330,7 @@ fn problem_type(reason: Reason) -> &'static str {
         Reason::LimitExceeded | Reason::CostExceedsLimit | Reason::ConnectionLimitExceeded => {
             "https://iana.org/assignments/http-problem-types#quota-exceeded"
         }
-        Reason::StoreUnavailable => {
-            "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
-        }
+        Reason::StoreUnavailable => TEMPORARY,
         _ => "about:blank",
     }
 }
@@ -353,6 +407,26 @@ mod tests {
         let body: Value = serde_json::from_slice(&body.content).unwrap();
         assert_eq!(body["violated-policies"], json!(["login"]));
         assert_eq!(body["status"], 429);
+    }
+
+    #[test]
+    fn a_refusal_without_a_decision_looks_like_a_denial() {
+        for error_body in [ErrorBody::Uniform, ErrorBody::Problem] {
+            let face = HttpFace { error_body, ..HttpFace::default() };
+            for (refusal, status, code) in [
+                (Refusal::Malformed, 400, "REQUEST_MALFORMED"),
+                (Refusal::NotConfigured, 503, "NOT_CONFIGURED"),
+                (Refusal::Unavailable, 503, "RATE_LIMIT_UNAVAILABLE"),
+            ] {
+                let rendered = face.refuse(refusal);
+                assert_eq!(rendered.status, status);
+                let names = |name: &str| rendered.headers.iter().filter(|header| header.name == name).count();
+                assert_eq!((names("X-Content-Type-Options"), names("Cache-Control")), (1, 1));
+                assert_eq!(names("Retry-After"), usize::from(refusal == Refusal::Unavailable));
+                let body: Value = serde_json::from_slice(&rendered.body.unwrap().content).unwrap();
+                assert_eq!(body["code"], code);
+            }
+        }
     }
 
     #[test]

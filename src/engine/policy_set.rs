@@ -43,6 +43,9 @@ pub enum LookupError {
         /// Where it was looked for.
         domain: String,
     },
+    /// No route has this name.
+    #[error("route: `{0}` is not a route")]
+    UnknownRoute(String),
     /// A connection policy in a check, or the reverse.
     #[error("policies: `{name}` {why}")]
     WrongKind {
@@ -143,6 +146,15 @@ impl PolicySet {
             }
             _ => Ok(policy),
         }
+    }
+
+    /// A route by name.
+    ///
+    /// # Errors
+    /// The route is not configured.
+    pub fn route(&self, name: &str) -> Result<&Route, LookupError> {
+        let named = self.routes.iter().find(|route| *route.name == *name);
+        named.ok_or_else(|| LookupError::UnknownRoute(name.to_owned()))
     }
 
     /// The routes, in order; the first that matches holds.

@@ -7,6 +7,7 @@ use crate::engine::decision::{Decision, Mode, Outcome, Reason};
 use crate::engine::http::Header;
 use crate::engine::issuer::OnRevocationError;
 use crate::engine::path;
+use crate::engine::policy_set::{Kind, LookupError, PolicySet};
 use crate::engine::route::{Route, RouteRequest, TokenNeed, normalise_host};
 use crate::service::connection::{LeaseGrant, grant};
 use crate::service::facts::{HttpFacts, claim_text, client_address};
@@ -20,6 +21,7 @@ use crate::token::{Claims, Good, extract};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A lease that the request's connection would hold.
@@ -42,6 +44,12 @@ pub struct HttpCall<'a> {
     pub path: &'a str,
     /// The direct peer; empty when the caller does not know it.
     pub peer_address: &'a str,
+    /// The client, where the caller knows it; no forwarder is asked then.
+    pub client: Option<IpAddr>,
+    /// Exactly this route; none: the first that matches.
+    pub route: Option<&'a str>,
+    /// Consulted beside the route's; each must have its partition.
+    pub policies: &'a [String],
     /// (name, value), in order.
     pub headers: &'a [(&'a str, &'a str)],
     /// None: taken from where the configuration says.
@@ -104,50 +112,60 @@ impl<S: Store> Service<S> {
             let in_domain = |route: &Route| call.domain.is_empty() || *route.domain == *call.domain;
             live.policies.routes().iter().find(|route| in_domain(route) && route.matches(&request))
         };
-        let mut routes: SmallVec<[&Route; 2]> = find(&path).into_iter().collect();
-        // A path that servers read differently is held to the routes of both readings.
-        let other = literal.as_deref().and_then(find);
-        routes.extend(other.filter(|other| !routes.iter().any(|route| std::ptr::eq(*route, *other))));
-        let mut authorized = match routes.as_slice() {
-            [] => unrouted(&live),
-            [first, ..] => self.on_routes(&live, (&call, first, &routes), (&path, &host), deadline).await?,
+        let mut routes: SmallVec<[&Route; 2]> = match call.route {
+            Some(name) => [live.policies.route(name)?].into_iter().collect(),
+            None => find(&path).into_iter().collect(),
         };
-        let headers = &mut authorized.answered.rendered.headers;
-        for header in live.face.security() {
-            if !headers.iter().any(|set| set.name.eq_ignore_ascii_case(&header.name)) {
-                headers.push(header);
-            }
-        }
-        authorized.remove_headers = live.identity_headers.iter().map(|(name, _)| name.clone()).collect();
+        // A path that servers read differently is held to the routes of both readings.
+        let other = literal.as_deref().filter(|_| call.route.is_none()).and_then(find);
+        routes.extend(other.filter(|other| !routes.iter().any(|route| std::ptr::eq(*route, *other))));
+        let mut authorized = if routes.is_empty() && call.policies.is_empty() {
+            unrouted(&live)
+        } else {
+            self.on_routes(&live, (&call, &routes), (&path, &host), deadline).await?
+        };
+        finish(&live, &mut authorized);
         Ok(authorized)
+    }
+
+    /// Allows a request that is not to be judged, such as a browser's question whether it may ask: nothing is counted,
+    /// and no identity header of its own reaches the application.
+    #[must_use]
+    pub fn pass(&self) -> Authorized {
+        let live = self.live.load();
+        let mut authorized = unrouted(&live);
+        finish(&live, &mut authorized);
+        authorized
     }
 
     async fn on_routes(
         &self,
         live: &Live,
-        (call, route, routes): (&HttpCall<'_>, &Route, &[&Route]),
+        (call, routes): (&HttpCall<'_>, &[&Route]),
         (path, host): (&str, &str),
         deadline: Deadline,
     ) -> Result<Authorized, ServiceError> {
-        let denied = |answered| Ok(Authorized { route: route.name.to_string(), ..bare(answered) });
+        let name = routes.first().map_or("", |route| &*route.name);
+        let denied = |answered| Ok(Authorized { route: name.to_owned(), ..bare(answered) });
         let good = match find_token(live, call, routes) {
             Ok(good) => good,
             Err(reason) => return denied(refused(live, reason)),
         };
         let claims = good.as_deref().map(|good| &good.claims);
         let ip = client_address(live, call)?;
-        let facts = HttpFacts { call, path, host, route: &route.name, ip, claims };
-        let mut plan = match plan(call, routes, &facts)? {
+        let facts = HttpFacts { call, path, host, route: name, ip, claims };
+        let mut plan = match plan(&live.policies, call, routes, &facts)? {
             Ok(plan) => plan,
             Err(decision) => return denied(answer(live, decision, &[])),
         };
         let decision = self.ask_once(&mut plan, good.as_deref(), call, deadline).await?;
         let allowed = decision.outcome == Outcome::Allow;
-        let lease =
-            call.connection.filter(|_| allowed && routes.iter().any(|route| !route.connection.is_empty()));
+        let holds = plan.0.iter().any(|planned| planned.lease.is_some())
+            || routes.iter().any(|route| !route.connection.is_empty());
+        let lease = call.connection.filter(|_| allowed && holds);
         Ok(Authorized {
             answered: answer(live, decision, &plan.policies()),
-            route: route.name.to_string(),
+            route: name.to_owned(),
             lease: lease.map(|offer| grant(offer.lease_id, &plan)),
             upstream_headers: if allowed { identity(live, claims) } else { Vec::new() },
             good: good.filter(|_| allowed),
@@ -229,8 +247,9 @@ fn token_for(live: &Live, call: &HttpCall<'_>, route: &Route) -> Result<Option<A
     }
 }
 
-/// The routes' policies and, for a request that opens a connection, their connection policies.
+/// The routes' policies and, for a request that opens a connection, their connection policies; then the named ones.
 fn plan<'a>(
+    set: &'a PolicySet,
     call: &HttpCall<'_>,
     routes: &[&'a Route],
     facts: &HttpFacts<'_>,
@@ -248,7 +267,28 @@ fn plan<'a>(
             }
         }
     }
+    let domain = match routes.first() {
+        Some(route) if call.domain.is_empty() => &*route.domain,
+        _ => domain_or_default(call.domain),
+    };
+    for name in call.policies {
+        let (policy, amount) = match (set.named(domain, Kind::Limit, name), &lease) {
+            (Err(LookupError::WrongKind { .. }), Some(lease)) => {
+                (set.named(domain, Kind::Connection, name)?, lease.clone())
+            }
+            (named, _) => (named?, Amount::Cost(call.cost)),
+        };
+        if let Err(missing) = plan.add(policy, facts, &amount)? {
+            return Ok(Err(Decision::from(missing)));
+        }
+    }
     Ok(Ok(plan))
+}
+
+/// What every answer has: the security headers, and the names that only we may set.
+fn finish(live: &Live, authorized: &mut Authorized) {
+    live.face.secure(&mut authorized.answered.rendered.headers);
+    authorized.remove_headers = live.identity_headers.iter().map(|(name, _)| name.clone()).collect();
 }
 
 fn without_policy(good: Option<&Good>) -> Decision {

@@ -60,8 +60,11 @@ impl HttpFacts<'_> {
     }
 }
 
-/// The client's address by the trusted proxies; none when the caller gave no peer.
+/// The client's address as the caller found it, or by the trusted proxies; none when the caller gave no peer.
 pub(super) fn client_address(live: &Live, call: &HttpCall<'_>) -> Result<Option<String>, ServiceError> {
+    if let Some(client) = call.client {
+        return Ok(Some(client.to_string()));
+    }
     if call.peer_address.is_empty() {
         return Ok(None);
     }

@@ -272,6 +272,13 @@ const IN_OTHERS: &[Case] = &[
         "x-user-id",
     ),
     ("envoy: {client_ip: xff}\n", 1, "envoy.client_ip", "no place", "xff:HOPS"),
+    (
+        "envoy: {client_ip: 'metadata:x-forwarded-for'}\n",
+        1,
+        "envoy.client_ip",
+        "Envoy's own",
+        "metadata:x-client-ip",
+    ),
     ("envoy: {client_ip: 'xff:0'}\n", 1, "envoy.client_ip", "hops", "xff:1"),
 ];
 

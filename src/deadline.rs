@@ -1,4 +1,4 @@
-//! `grpc-timeout`: how long the caller waits, as the gRPC protocol writes it.
+//! `grpc-timeout`: how long the caller waits, as the gRPC protocol writes it. Every front end reads it here.
 
 use crate::clock;
 use crate::service::Deadline;
@@ -9,7 +9,7 @@ use tonic::{Request, Status};
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a header that is no timeout.
-pub(super) fn of<T>(request: &Request<T>) -> Result<Deadline, Status> {
+pub fn of<T>(request: &Request<T>) -> Result<Deadline, Status> {
     let Some(value) = request.metadata().get("grpc-timeout") else { return Ok(Deadline(None)) };
     let timeout = value.to_str().ok().and_then(parse).ok_or_else(|| {
         Status::invalid_argument("grpc-timeout: write at most 8 digits and one of H M S m u n")
