@@ -12,12 +12,14 @@ mod connection;
 mod facts;
 mod fallback;
 mod plan;
+mod terms;
 mod token;
 
 pub use authorize::{Authorized, HttpCall, Offer};
 pub use check::CheckCall;
 pub use connection::{Acquired, ConnectionCall, LeaseGrant, RenewalState, TokenReference};
 pub use facts::Entries;
+pub use terms::LeaseTerms;
 pub use token::{RevokeTarget, Validated};
 
 use crate::clock;
