@@ -275,7 +275,7 @@ async fn a_stream_of_ext_proc_is_one_lease_until_it_ends_or_is_reset() {
     assert!(allowed(&channel, "/ws/a", &token).await.is_none());
     // The reset: the client drops both halves while the request is open. The lease lives 30 s.
     let reset = Instant::now();
-    drop(taken);
+    drop(taken.take());
     until("the place is free", async || {
         taken = allowed(&channel, "/ws/a", &token).await;
         taken.is_some()
