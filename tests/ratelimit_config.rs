@@ -1,7 +1,7 @@
 //! Odd and broken directories in envoyproxy/ratelimit's format: what must be taken, with which meaning, and what must be
 //! refused, in which words. The table is `ratelimit_config/cases.rs`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 #![allow(unreachable_pub, reason = "tests")]
 
 #[path = "ratelimit_config/cases.rs"]
@@ -213,7 +213,7 @@ fn variables_of_the_original_are_enough() {
     assert_eq!(config.listen.grpc, [Bind::Tcp("0.0.0.0:8081".parse().unwrap())]);
     assert_eq!(config.store.kind, StoreKind::Memory { data_dir: None });
     assert_eq!(idle(&config), Vec::<String>::new());
-    let folder = config.envoy.ratelimit_config.unwrap();
+    let folder = config.envoy.ratelimit_config.clone().unwrap();
     assert_eq!(folder, RateLimitFolder::new("/srv/runtime_data/current/config"));
     assert_eq!(config.envoy.ratelimit_options, RateLimitOptions::default());
     let config = taken(&[
@@ -243,11 +243,11 @@ fn variables_of_the_original_are_enough() {
     assert_eq!(config.listen.grpc, [Bind::Tcp("[::]:9000".parse().unwrap())]);
     let StoreKind::Redis { url } = &config.store.kind else { panic!("{:?}", config.store) };
     assert_eq!(url.expose(), "rediss://me:p%40ss@redis.local:6379");
-    let folder = config.envoy.ratelimit_config.unwrap();
+    let folder = config.envoy.ratelimit_config.clone().unwrap();
     let expected =
         RateLimitFolder { path: "/r/s/a".into(), domains: Domains::Merged, dots: DotFiles::Skipped };
     assert_eq!(folder, expected);
-    let options = config.envoy.ratelimit_options;
+    let options = config.envoy.ratelimit_options.clone();
     let names = TrioNames { reset: "X-Reset".into(), ..TrioNames::default() };
     assert_eq!(options.headers, Some(names));
     assert!(options.shadow && options.quota && options.metadata);
