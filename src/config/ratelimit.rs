@@ -7,6 +7,7 @@
 //! Must never: change what is in force; join a key and its value, except to refuse what the original cannot tell apart.
 
 mod descriptor;
+pub(super) mod environment;
 mod folder;
 mod keys;
 mod limit;
@@ -78,7 +79,7 @@ impl RateLimitFolder {
     /// # Errors
     /// Every file's mistakes; a file that is no YAML has one.
     pub fn load(&self) -> Result<RateLimitConfig, Mistakes> {
-        let files = folder::files(&self.path, self.dots).map_err(|wrong| Mistakes::from(vec![wrong]))?;
+        let files = folder::files(&self.path, self.dots)?;
         let mut builder = Builder::default();
         let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
         let mut budget = Budget::default();
@@ -86,8 +87,7 @@ impl RateLimitFolder {
             let document = folder::bytes(file, &mut budget).and_then(|bytes| folder::document(file, bytes));
             match document.map(|document| read(&document, self.domains, &mut builder)) {
                 Ok(Ok(warned)) => warnings.extend(warned),
-                Ok(Err(wrong)) => mistakes.extend(wrong.iter().cloned()),
-                Err(wrong) => mistakes.push(wrong),
+                Ok(Err(wrong)) | Err(wrong) => mistakes.extend(wrong.iter().cloned()),
             }
         }
         if mistakes.is_empty() {

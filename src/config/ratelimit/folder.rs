@@ -4,7 +4,7 @@
 //! `..` are how Kubernetes swaps a mounted volume, and are left out: what they hold is there once more without them.
 //! Files, bytes and depth are bounded.
 
-use super::super::diagnostic::{Diagnostic, Place, elsewhere, in_file};
+use super::super::diagnostic::{Mistakes, Place, elsewhere, in_file};
 use super::super::document::Document;
 use super::DotFiles;
 use crate::engine::mistake::Mistake;
@@ -25,7 +25,7 @@ const MAX_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 /// A folder that cannot be read, or too many files.
-pub(super) fn files(folder: &Path, dots: DotFiles) -> Result<Vec<PathBuf>, Diagnostic> {
+pub(super) fn files(folder: &Path, dots: DotFiles) -> Result<Vec<PathBuf>, Mistakes> {
     let mut found = Vec::new();
     walk(folder, dots, MAX_DEPTH, &mut found)?;
     found.sort();
@@ -42,7 +42,7 @@ pub(super) fn folders(folder: &Path, dots: DotFiles) -> Vec<PathBuf> {
     folders
 }
 
-fn walk(folder: &Path, dots: DotFiles, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Diagnostic> {
+fn walk(folder: &Path, dots: DotFiles, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Mistakes> {
     let entries = fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(folder, &error))?;
@@ -69,12 +69,12 @@ fn walk(folder: &Path, dots: DotFiles, depth: usize, found: &mut Vec<PathBuf>) -
 }
 
 /// A mistake of a file or folder as a whole.
-pub(super) fn whole(path: &Path, message: &str, hint: &str) -> Diagnostic {
+pub(super) fn whole(path: &Path, message: &str, hint: &str) -> Mistakes {
     let place = Place::File { name: path.display().to_string(), position: None };
-    elsewhere(place, Mistake::new("", message, hint))
+    Mistakes::from(vec![elsewhere(place, Mistake::new("", message, hint))])
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+fn unreadable(path: &Path, error: &io::Error) -> Mistakes {
     let hint = match error.kind() {
         io::ErrorKind::NotFound => "make it, or mount it; until then no limit can be answered from it",
         io::ErrorKind::PermissionDenied => "give the user that runs quotad the right to read it",
@@ -100,7 +100,7 @@ impl Default for Budget {
 ///
 /// # Errors
 /// It cannot be read, or is too large.
-pub(super) fn bytes(path: &Path, budget: &mut Budget) -> Result<Vec<u8>, Diagnostic> {
+pub(super) fn bytes(path: &Path, budget: &mut Budget) -> Result<Vec<u8>, Mistakes> {
     let most = budget.0.min(MAX_FILE_BYTES);
     let mut bytes = Vec::new();
     // Opening a pipe would wait for its writer.
@@ -122,11 +122,12 @@ pub(super) fn bytes(path: &Path, budget: &mut Budget) -> Result<Vec<u8>, Diagnos
 ///
 /// # Errors
 /// Neither, or with characters that YAML does not allow.
-pub(super) fn document(path: &Path, bytes: Vec<u8>) -> Result<Document, Diagnostic> {
+pub(super) fn document(path: &Path, bytes: Vec<u8>) -> Result<Document, Mistakes> {
     let name = path.display().to_string();
     let of = |text: String| Document::new(name.clone(), path.parent().unwrap_or(Path::new("")), text);
     let wrong = |document: &Document, at: usize, message: &str| {
-        in_file(document, "", &(at..at), Mistake::new("", message, "save the file as UTF-8 text"))
+        let mistake = Mistake::new("", message, "save the file as UTF-8 text");
+        Mistakes::from(vec![in_file(document, "", &(at..at), mistake)])
     };
     let text = match bytes.as_slice() {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
