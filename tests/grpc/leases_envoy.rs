@@ -69,7 +69,7 @@ fn entry(kind: Type, metadata: &Struct) -> logged::HttpAccessLogEntry {
     let filter_metadata = [(NAMESPACE.to_owned(), metadata.clone())].into_iter().collect();
     let common = logged::AccessLogCommon {
         access_log_type: kind.into(),
-        metadata: Some(core::Metadata { filter_metadata, ..core::Metadata::default() }),
+        metadata: Some(core::Metadata { filter_metadata }),
         ..logged::AccessLogCommon::default()
     };
     logged::HttpAccessLogEntry { common_properties: Some(common), ..logged::HttpAccessLogEntry::default() }
