@@ -2,9 +2,10 @@
 
 use crate::app::App;
 use crate::client::{Answer, Ask, Socket, send};
-use crate::harness::{Quotad, Start, output_in_time, quotad, until};
+use crate::harness::{Quotad, Start, check, decide, output_in_time, quotad, until};
 use crate::proxy::Proxy;
 use crate::server::{Kind, Server};
+use quotad::pb::quotad::v1::Mode;
 use std::path::{Path, PathBuf};
 
 /// Where counters and leases are.
@@ -41,6 +42,16 @@ fn shipped(file: &str) -> PathBuf {
 fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from:?} is not in:\n{text}");
     text.replace(from, to)
+}
+
+/// quotad serves before its store is there, and counts by itself until then.
+async fn connected(quotad: &Quotad) {
+    let mut client = quotad.client().await;
+    until("the store is connected", async || {
+        let ask = check("login-per-ip", &[("ip", "192.0.2.1")]);
+        decide(&mut client, ask).await.mode() == Mode::Exact
+    })
+    .await;
 }
 
 impl Plan {
@@ -80,12 +91,17 @@ impl Plan {
         if let Some(redis) = &redis {
             config = replaced(&config, "url: \"memory:\"", &format!("url: {}", redis.url()));
             config = replaced(&config, "  data_dir: data\n", "");
+            // One thread has one client of the store, so that one answer tells that it is there.
+            config.push_str("threads: 1\n");
         }
         // The folder is named as it stands in the tree: the files that are shipped are those that are tried.
         let limits = shipped("ratelimit");
         config =
             config.replace("ratelimit_config: ratelimit", &format!("ratelimit_config: {}", limits.display()));
         let quotad = Start::with(&config).start();
+        if redis.is_some() {
+            connected(&quotad).await;
+        }
         let app = App::start().await;
         let port = |address: &str| address.rsplit_once(':').unwrap().1.to_owned();
         let mut bootstrap = std::fs::read_to_string(shipped(&format!("{}.yaml", self.name))).unwrap();

@@ -146,8 +146,9 @@ async fn nobody_says_himself_who_he_is_or_where_he_comes_from() {
     }
 }
 
-async fn tricks(bed: &Bed, passable: &[u16]) {
+async fn tricks(bed: &Bed, refused: &[u16]) {
     exhaust(bed).await;
+    let token = bed.token("alice");
     for path in [
         "/api/../login",
         "//login",
@@ -158,13 +159,15 @@ async fn tricks(bed: &Bed, passable: &[u16]) {
         "/login?a=b",
         "/x%2f..%2flogin",
         "/x/%2e%2e/login",
+        "/x%5c..%5clogin",
     ] {
-        let answer = bed.send(&Ask::post(path)).await;
-        assert!(passable.contains(&answer.status), "{path}: {answer:?}");
+        let answer = bed.send(&Ask::post(path).bearer(&token)).await;
+        assert!(refused.contains(&answer.status), "{path}: {answer:?}");
     }
+    let refused: Vec<_> = refused.iter().map(|status| if *status == 429 { 401 } else { *status }).collect();
     for path in ["/a/../api/me", "//api/me", "/%61pi/me", "/api;x/me", "/x%2f..%2fapi/me", "/api%2fme"] {
-        let status = bed.status(&Ask::get(path)).await;
-        assert!([401, 400].contains(&status), "{path}: {status}");
+        let answer = bed.send(&Ask::get(path)).await;
+        assert!(refused.contains(&answer.status), "{path}: {answer:?}");
     }
 }
 
