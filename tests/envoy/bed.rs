@@ -93,6 +93,9 @@ impl Plan {
             config = replaced(&config, "  data_dir: data\n", "");
             // One thread has one client of the store, so that one answer tells that it is there.
             config.push_str("threads: 1\n");
+            if !config.contains("\npolicies:") {
+                config.push_str("policies: [{name: login-per-ip, partition: [ip], limit: 9, window: 1m}]\n");
+            }
         }
         // The folder is named as it stands in the tree: the files that are shipped are those that are tried.
         let limits = shipped("ratelimit");

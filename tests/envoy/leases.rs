@@ -1,1 +1,206 @@
-//! Leases.
+//! Sockets behind Envoy, by each of the three ways to lease them: a socket that ends, however it does, is given back,
+//! an attempt that is refused gives nothing back, and an Envoy that is gone holds nothing longer than a TTL.
+
+use crate::bed::{Bed, Place, Plan};
+use crate::client::{Ask, Socket};
+use crate::harness::until;
+use std::time::{Duration, Instant};
+
+/// Of the tests; what is shipped lasts longer than a test may.
+const TTL: Duration = Duration::from_secs(2);
+
+/// Who tells quotad about sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    AccessLog,
+    ExtProc,
+    RateLimit,
+}
+
+fn plan(way: Way) -> Plan {
+    match way {
+        Way::AccessLog => Plan::of("ext-authz")
+            .envoy("access_log_flush_interval: 10s", "access_log_flush_interval: 0.5s")
+            .quotad("lease_ttl: 30s", "lease_ttl: 2s"),
+        Way::ExtProc => Plan::of("ext-proc").quotad("lease_ttl: 30s", "lease_ttl: 2s"),
+        Way::RateLimit => Plan::of("rate-limit-leases"),
+    }
+}
+
+fn handshake(bed: &Bed, way: Way) -> Ask {
+    let ask = Ask::get("/ws/chat");
+    if way == Way::RateLimit { ask } else { ask.bearer(&bed.token("alice")) }
+}
+
+/// A socket that must be let in.
+async fn enter(bed: &Bed, ask: &Ask) -> Socket {
+    let mut socket = bed.open(ask).await;
+    assert_eq!(socket.answer.status, 101, "{:?}", socket.answer);
+    assert!(socket.talks().await);
+    socket
+}
+
+async fn refused(bed: &Bed, way: Way, ask: &Ask) {
+    let answer = bed.open(ask).await.answer;
+    assert_eq!(answer.status, 429, "{answer:?}");
+    if way != Way::RateLimit {
+        assert_eq!(answer.json()["code"], "CONNECTION_LIMIT_EXCEEDED", "{answer:?}");
+        assert_eq!(answer.once("x-frame-options"), "DENY");
+    }
+}
+
+/// A socket that is let in as soon as a lease is free.
+async fn enter_soon(bed: &Bed, ask: &Ask) -> Socket {
+    let mut entered = None;
+    until("a lease is free", async || {
+        let socket = bed.open(ask).await;
+        assert!([101, 429].contains(&socket.answer.status), "{:?}", socket.answer);
+        entered = (socket.answer.status == 101).then_some(socket);
+        entered.is_some()
+    })
+    .await;
+    entered.unwrap()
+}
+
+async fn come_and_go(way: Way, place: Place) {
+    let bed = plan(way).on(place).start().await;
+    let ask = handshake(&bed, way);
+    let first = enter(&bed, &ask).await;
+    let mut second = enter(&bed, &ask).await;
+    for _ in 0..4 {
+        refused(&bed, way, &ask).await;
+    }
+    // Held for longer than a TTL; and refused attempts, whose ends are told too, free nothing.
+    let from = Instant::now();
+    until("two TTLs pass", async || {
+        refused(&bed, way, &ask).await;
+        from.elapsed() > TTL * 2
+    })
+    .await;
+    assert!(second.talks().await);
+
+    drop(first);
+    let third = enter_soon(&bed, &ask).await;
+    refused(&bed, way, &ask).await;
+    third.reset();
+    let fourth = enter_soon(&bed, &ask).await;
+    refused(&bed, way, &ask).await;
+    drop((second, fourth));
+    let both = (enter_soon(&bed, &ask).await, enter_soon(&bed, &ask).await);
+    refused(&bed, way, &ask).await;
+    drop(both);
+}
+
+#[tokio::test]
+async fn the_access_log_renews_and_releases() {
+    come_and_go(Way::AccessLog, Place::Memory).await;
+}
+
+#[tokio::test]
+async fn the_access_log_renews_and_releases_with_redis() {
+    come_and_go(Way::AccessLog, Place::Redis).await;
+}
+
+#[tokio::test]
+async fn a_call_of_ext_proc_is_a_lease() {
+    come_and_go(Way::ExtProc, Place::Memory).await;
+}
+
+#[tokio::test]
+async fn a_call_of_ext_proc_is_a_lease_with_redis() {
+    come_and_go(Way::ExtProc, Place::Redis).await;
+}
+
+#[tokio::test]
+async fn a_lease_entry_of_the_rate_limit_service_counts_sockets_by_name() {
+    come_and_go(Way::RateLimit, Place::Memory).await;
+}
+
+/// The application says no to a handshake that quotad let in.
+async fn handshake_fails(way: Way) {
+    let bed = plan(way).start().await;
+    let ask = handshake(&bed, way);
+    let held = enter(&bed, &ask).await;
+    let refuse = if way == Way::RateLimit {
+        Ask::get("/ws/refuse")
+    } else {
+        Ask::get(&format!("/ws/refuse?token={}", bed.token("alice")))
+    };
+    for _ in 0..4 {
+        until("the application refuses", async || {
+            let status = bed.open(&refuse).await.answer.status;
+            assert!([400, 429].contains(&status), "{status}");
+            status == 400
+        })
+        .await;
+    }
+    let last = enter_soon(&bed, &ask).await;
+    refused(&bed, way, &ask).await;
+    drop((held, last));
+}
+
+#[tokio::test]
+async fn a_handshake_that_the_application_refuses_holds_nothing() {
+    handshake_fails(Way::AccessLog).await;
+    handshake_fails(Way::ExtProc).await;
+    handshake_fails(Way::RateLimit).await;
+}
+
+/// Envoy ends, and what it held is free within a TTL.
+async fn envoy_ends(way: Way, signal: &str) {
+    let plan = plan(way);
+    let plan = if way == Way::RateLimit { plan.quotad("lease_ttl: 1h", "lease_ttl: 2s") } else { plan };
+    let mut bed = plan.start().await;
+    let ask = handshake(&bed, way);
+    let mut held = (enter(&bed, &ask).await, enter(&bed, &ask).await);
+    refused(&bed, way, &ask).await;
+    bed.envoy.signal(signal);
+    assert!(!held.0.talks().await && !held.1.talks().await, "Envoy is gone");
+    let from = Instant::now();
+    bed.start_envoy().await;
+    let again = (enter_soon(&bed, &ask).await, enter_soon(&bed, &ask).await);
+    // A start of Envoy is in it.
+    assert!(from.elapsed() < TTL + Duration::from_secs(3), "{way:?} {signal}: {:?}", from.elapsed());
+    refused(&bed, way, &ask).await;
+    drop(again);
+}
+
+#[tokio::test]
+async fn an_envoy_that_is_stopped_holds_nothing_longer_than_a_ttl() {
+    for way in [Way::AccessLog, Way::ExtProc, Way::RateLimit] {
+        envoy_ends(way, "TERM").await;
+    }
+}
+
+#[tokio::test]
+async fn an_envoy_that_is_killed_holds_nothing_longer_than_a_ttl() {
+    for way in [Way::AccessLog, Way::ExtProc, Way::RateLimit] {
+        envoy_ends(way, "KILL").await;
+    }
+}
+
+#[tokio::test]
+async fn a_socket_needs_a_good_token_and_tells_the_application_whose_it_is() {
+    for way in [Way::AccessLog, Way::ExtProc] {
+        let bed = plan(way).start().await;
+        let missing = bed.open(&Ask::get("/ws/chat").header("x-user-id", "admin")).await.answer;
+        assert_eq!(
+            (missing.status, missing.json()["code"].as_str()),
+            (401, Some("TOKEN_MISSING")),
+            "{missing:?}"
+        );
+        assert_eq!(missing.once("www-authenticate"), "Bearer");
+        let bad = bed.open(&Ask::get("/ws/chat?token=x.y.z")).await.answer;
+        assert_eq!((bad.status, bad.json()["code"].as_str()), (401, Some("TOKEN_INVALID")), "{bad:?}");
+        let token = bed.token("alice");
+        let told = bed.send(&Ask::get("/ws/info").header("x-user-id", "admin").bearer(&token)).await;
+        assert_eq!(
+            (told.status, told.reached("x-user-id")),
+            (200, vec!["alice".to_owned()]),
+            "{way:?} {told:?}"
+        );
+        assert_eq!(told.once("x-frame-options"), "DENY");
+        let spoofed = bed.send(&Ask::post("/login").header("x-user-id", "admin")).await;
+        assert!(spoofed.reached("x-user-id").is_empty(), "{spoofed:?}");
+    }
+}
