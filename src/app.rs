@@ -9,6 +9,7 @@ mod screen;
 mod stores;
 
 use crate::config::{Bind, Config, Diagnostic, Item, Source};
+use crate::engine::rate_limit::{RateLimitOptions, RateLimits};
 use crate::pb;
 use crate::server::{Address, BindError, Listener, Pool, WorkerError};
 use crate::service::Live;
@@ -27,7 +28,14 @@ use tonic_health::ServingStatus;
 const DRAIN_DELAY: Duration = Duration::from_millis(200);
 
 /// What health checks may ask for by name.
-const SERVICES: [&str; 3] = ["", "quotad.v1.DecisionService", "envoy.service.auth.v3.Authorization"];
+const SERVICES: [&str; 5] = [
+    "",
+    "quotad.v1.DecisionService",
+    "envoy.service.auth.v3.Authorization",
+    "envoy.service.ratelimit.v3.RateLimitService",
+    // As envoyproxy/ratelimit calls it.
+    "ratelimit",
+];
 
 /// Why the process cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +91,8 @@ fn live(config: &Config, verifier: Arc<Verifier>) -> Live {
         client_ip: config.envoy.client_ip.clone(),
         identity_headers: config.http.identity_headers.clone(),
         verifier,
+        rate_limits: RateLimits::Off,
+        rate_limit_options: RateLimitOptions::default(),
     }
 }
 

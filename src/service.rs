@@ -12,12 +12,16 @@ mod connection;
 mod facts;
 mod fallback;
 mod plan;
+mod rate_limit;
 mod token;
 
 pub use authorize::{Authorized, HttpCall, Offer};
 pub use check::CheckCall;
 pub use connection::{Acquired, ConnectionCall, LeaseGrant, RenewalState, TokenReference};
 pub use facts::Entries;
+pub use rate_limit::{
+    Descriptor, DescriptorStatus, Direction, Override, RateLimitCall, RateLimitError, RateLimited, ShownLimit,
+};
 pub use token::{RevokeTarget, Validated};
 
 use crate::clock;
@@ -26,6 +30,7 @@ use crate::engine::decision::Decision;
 use crate::engine::http::{HttpFace, Refusal, Rendered};
 use crate::engine::policy::Policy;
 use crate::engine::policy_set::{LookupError, PolicySet};
+use crate::engine::rate_limit::{RateLimitOptions, RateLimits};
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Seldom;
@@ -49,6 +54,10 @@ pub struct Live {
     pub identity_headers: Vec<(String, String)>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// Limits in the form of envoyproxy/ratelimit.
+    pub rate_limits: RateLimits,
+    /// What holds for all of them.
+    pub rate_limit_options: RateLimitOptions,
 }
 
 /// Why no decision could be made.
@@ -65,6 +74,9 @@ pub enum ServiceError {
     /// A policy or domain was named that does not fit.
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    /// A rate limit service of another make says so in these words.
+    #[error(transparent)]
+    RateLimit(#[from] RateLimitError),
     /// The caller's deadline passed before anything was charged.
     #[error("the deadline passed before the decision; nothing was charged")]
     TooLate,

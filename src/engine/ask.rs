@@ -3,6 +3,7 @@
 //! One ask is one atomic step: all enforced demands fit and everything that fits is charged, or nothing is.
 //! A revoked token is found out in the same step, and then nothing is charged either.
 
+use super::decision::Outcome;
 use super::key::Key;
 use super::revocation::Probe;
 use super::rule::Rule;
@@ -12,14 +13,58 @@ use std::sync::Arc;
 
 /// Most policies one request is checked against.
 pub const MAX_DEMANDS: usize = 16;
+/// Most demands of an ask that counts descriptors of a rate limit protocol.
+pub const MAX_COUNTED: usize = 128;
 
-/// Whether a demand that fits is charged.
+/// What becomes of a demand once everything is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// Decide and charge.
+    /// Charged when it fits and the ask passes.
     Charge,
-    /// Decide only.
+    /// Never charged.
     Peek,
+    /// Counted as envoyproxy/ratelimit counts: also when it does not fit. A shadow one is counted always; an enforced
+    /// one that fits is not counted when another refuses the ask. Fixed windows only; elsewhere it is `Charge`.
+    Count,
+    /// Taken off the count, down to nothing; it always fits and never makes a counter. Fixed windows only; elsewhere it
+    /// is `Peek`.
+    Refund,
+}
+
+impl Take {
+    /// What it is under `rule`.
+    #[must_use]
+    pub fn under(self, rule: &Rule) -> Self {
+        match (self, rule) {
+            (Self::Count | Self::Refund, Rule::Fixed(_)) => self,
+            (Self::Count, _) => Self::Charge,
+            (Self::Refund, _) => Self::Peek,
+            _ => self,
+        }
+    }
+
+    /// Whether a demand that takes so is charged, given what it saw and what became of its ask.
+    #[must_use]
+    pub fn is_charged(self, weight: Weight, reading: &Reading, outcome: Outcome) -> bool {
+        let passed = outcome == Outcome::Allow;
+        match self {
+            Self::Charge => reading.fits && passed,
+            Self::Peek => false,
+            Self::Count => !reading.fits || passed || weight == Weight::Shadow,
+            Self::Refund => true,
+        }
+    }
+
+    /// Its number where it is packed.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Charge => 0,
+            Self::Peek => 1,
+            Self::Count => 2,
+            Self::Refund => 3,
+        }
+    }
 }
 
 /// Whether a demand that does not fit refuses the request.
@@ -48,10 +93,18 @@ pub struct Demand {
     pub lease: Option<Arc<str>>,
 }
 
+impl Demand {
+    /// What it takes under its rule.
+    #[must_use]
+    pub fn takes(&self) -> Take {
+        self.take.under(&self.rule)
+    }
+}
+
 /// One atomic question.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
-    /// The demands; at most [`MAX_DEMANDS`].
+    /// The demands; at most [`MAX_DEMANDS`], or [`MAX_COUNTED`] that count.
     pub demands: SmallVec<[Demand; 2]>,
     /// The token that comes with the request.
     pub token: Option<Box<Probe>>,
@@ -84,6 +137,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the ask passed, as an outcome.
+    #[must_use]
+    pub fn outcome(&self, demands: &[Demand]) -> Outcome {
+        if self.passed(demands) { Outcome::Allow } else { Outcome::Deny }
+    }
+
     /// Whether the ask passed: the token stands, and every enforced demand fits.
     #[must_use]
     pub fn passed(&self, demands: &[Demand]) -> bool {

@@ -3,11 +3,16 @@
 //! Windows are aligned to the Unix epoch (`floor(now / window)`), as envoyproxy/ratelimit aligns them: weeks
 //! start on Thursday, a month is 30 days. The state is the window's start and the units in it.
 //!
+//! [`Take::Count`] goes on above the limit, up to [`MAX_COUNT`]; [`Take::Refund`] goes down to nothing.
+//!
 //! A clock that jumps back: a count of a later window counts for the current one, so nothing is handed out
 //! twice. The same step runs in `store/redis/take.lua`.
 
-use super::ask::Reading;
+use super::ask::{Reading, Take};
 use super::units::{Micros, Moment};
+
+/// The highest count: above it a double, which is what Redis computes with, loses units.
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// The numbers of one fixed window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +47,38 @@ impl Fixed {
         }
     }
 
+    /// What a demand of `cost` sees that takes as `take` says: a refund always fits.
+    #[must_use]
+    pub fn read_for(&self, take: Take, count: Count, now: Moment, cost: u64) -> Reading {
+        match take {
+            Take::Refund => Reading { fits: true, retry_at: Moment(0), ..self.read(count, now, 0) },
+            _ => self.read(count, now, cost),
+        }
+    }
+
     /// The count after charging `cost`.
     #[must_use]
     pub fn charged(&self, count: Count, now: Moment, cost: u64) -> Count {
         let current = self.current(count, now);
-        Count { start: current.start, units: current.units.saturating_add(cost) }
+        Count { start: current.start, units: current.units.saturating_add(cost).min(MAX_COUNT) }
+    }
+
+    /// The count after `cost` was given back; where nothing counts now, nothing changes.
+    #[must_use]
+    pub fn refunded(&self, count: Count, now: Moment, cost: u64) -> Count {
+        match self.current(count, now) {
+            Count { units: 0, .. } => count,
+            current => Count { start: current.start, units: current.units.saturating_sub(cost) },
+        }
+    }
+
+    /// The count after a demand of `cost` was charged or given back.
+    #[must_use]
+    pub fn taken(&self, take: Take, count: Count, now: Moment, cost: u64) -> Count {
+        match take {
+            Take::Refund => self.refunded(count, now, cost),
+            _ => self.charged(count, now, cost),
+        }
     }
 
     /// The count as of `now`: empty when its window is over, moved when the clock jumped back.
@@ -80,6 +112,28 @@ mod tests {
         assert!(!refused.fits);
         assert_eq!(refused.retry_at, Moment(120_000_000));
         assert!(fixed.read(count, refused.retry_at, 3).fits);
+    }
+
+    #[test]
+    fn a_count_goes_on_above_the_limit_and_ends_below_what_a_double_holds() {
+        let fixed = Fixed { limit: 3, window: Micros::from_seconds(60) };
+        let now = Moment(600_000_000);
+        let over = fixed.taken(Take::Count, Count { start: now, units: 3 }, now, 4);
+        assert_eq!(over.units, 7);
+        assert!(!fixed.read_for(Take::Count, over, now, 1).fits);
+        assert!(fixed.read_for(Take::Refund, over, now, 1).fits);
+        let full = Count { start: now, units: MAX_COUNT };
+        assert_eq!(fixed.charged(full, now, 4_294_967_295).units, MAX_COUNT);
+    }
+
+    #[test]
+    fn a_refund_ends_at_nothing() {
+        let fixed = Fixed { limit: 3, window: Micros::from_seconds(60) };
+        let now = Moment(600_000_000);
+        let count = Count { start: now, units: 3 };
+        assert_eq!(fixed.taken(Take::Refund, count, now, 2).units, 1);
+        assert_eq!(fixed.taken(Take::Refund, count, now, 9).units, 0);
+        assert_eq!(fixed.refunded(count, Moment(660_000_000), 1), count, "that window is over");
     }
 
     #[test]

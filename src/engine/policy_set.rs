@@ -128,6 +128,12 @@ impl PolicySet {
         }))
     }
 
+    /// Whether a domain has policies.
+    #[must_use]
+    pub fn has(&self, domain: &str) -> bool {
+        self.domains.contains_key(domain)
+    }
+
     /// A policy by name.
     ///
     /// # Errors

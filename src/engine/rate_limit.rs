@@ -5,7 +5,11 @@
 //!
 //! Must never: look further after an exact entry was found; match a descriptor that is shorter or longer than a path.
 
-use std::collections::HashMap;
+mod pattern;
+mod tree;
+
+pub use tree::{Builder, Duplicate, Path, RateLimitSet, Spot};
+
 use std::sync::Arc;
 
 /// The length of a window, aligned to the Unix epoch.
@@ -91,27 +95,60 @@ pub struct Found<'a> {
     pub counted: Vec<(&'a str, &'a str)>,
 }
 
-/// All domains of one directory.
+/// What is known of the limits of the directory.
 #[derive(Clone, Debug, Default)]
-pub struct RateLimitSet {
-    domains: HashMap<Arc<str>, Node>,
+pub enum RateLimits {
+    /// No directory is configured.
+    #[default]
+    Off,
+    /// A directory is configured, and it was wrong from the start: there is nothing to answer from.
+    Refused,
+    /// These.
+    Set(Arc<RateLimitSet>),
 }
 
-/// A level of the tree.
-#[derive(Clone, Debug, Default)]
-pub struct Node {}
+/// What holds for all limits of the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RateLimitOptions {
+    /// The header trio of each answer that has a limit.
+    pub headers: Option<TrioNames>,
+    /// A request that is over passes; its descriptors still say so.
+    pub shadow: bool,
+    /// Every limit is one in quota mode.
+    pub quota: bool,
+    /// Answers carry metadata.
+    pub metadata: bool,
+    /// What is counted of a request that is over.
+    pub over_limit: OverLimit,
+}
 
-impl RateLimitSet {
-    /// Whether a domain is configured.
-    #[must_use]
-    pub fn has(&self, domain: &str) -> bool {
-        self.domains.contains_key(domain)
-    }
+/// What is counted of a request that is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverLimit {
+    /// Every descriptor.
+    #[default]
+    Everything,
+    /// The descriptors that are over themselves; the others stay as they were.
+    OnlyItself,
+}
 
-    /// The limit of a descriptor, if there is one.
-    #[must_use]
-    pub fn find<'a>(&'a self, domain: &str, entries: &[(&'a str, &'a str)]) -> Option<Found<'a>> {
-        let _ = (self.domains.get(domain)?, entries);
-        None
+/// The names of the header trio.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrioNames {
+    /// Of the limit.
+    pub limit: Arc<str>,
+    /// Of what is left.
+    pub remaining: Arc<str>,
+    /// Of the seconds until the window ends.
+    pub reset: Arc<str>,
+}
+
+impl Default for TrioNames {
+    fn default() -> Self {
+        Self {
+            limit: "RateLimit-Limit".into(),
+            remaining: "RateLimit-Remaining".into(),
+            reset: "RateLimit-Reset".into(),
+        }
     }
 }

@@ -120,7 +120,7 @@ impl<S: Store> Envoy<S> {
         match error {
             ServiceError::Invalid { .. } => Verdict::Refused(self.service.refuse(Refusal::Malformed)),
             ServiceError::Lookup(unknown) => Verdict::Refused(self.service.refuse_unconfigured(unknown)),
-            ServiceError::TooLate | ServiceError::Store(_) => {
+            ServiceError::TooLate | ServiceError::Store(_) | ServiceError::RateLimit(_) => {
                 Verdict::Undecided(self.service.refuse(Refusal::Unavailable))
             }
         }

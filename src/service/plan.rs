@@ -120,6 +120,18 @@ impl<'a> Plan<'a> {
         Ok(Ok(()))
     }
 
+    /// Adds all of another plan.
+    ///
+    /// # Errors
+    /// Too many policies.
+    pub(super) fn join(&mut self, other: Self) -> Result<(), ServiceError> {
+        self.0.extend(other.0);
+        if self.0.len() > MAX_DEMANDS {
+            return Err(ServiceError::invalid("policies", format!("more than {MAX_DEMANDS} policies hold")));
+        }
+        Ok(())
+    }
+
     /// What the store is asked, in the order of the configuration. The keys stay here too when the store may be away: without it they are needed again.
     pub(super) fn demands<S: Store>(&mut self) -> SmallVec<[Demand; 2]> {
         let demand = |planned: &mut Planned<'_>| {

@@ -52,6 +52,11 @@ pub(crate) fn peeking(demand: Demand) -> Demand {
     Demand { take: Take::Peek, ..demand }
 }
 
+/// The same, taking otherwise.
+pub(crate) fn taking(take: Take, demand: Demand) -> Demand {
+    Demand { take, ..demand }
+}
+
 /// The same, never refusing.
 pub(crate) fn shadow(demand: Demand) -> Demand {
     Demand { weight: Weight::Shadow, ..demand }

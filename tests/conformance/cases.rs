@@ -2,7 +2,7 @@
 
 use crate::bed::{BEGIN, Bed, PATIENCE};
 use crate::build::*;
-use quotad::engine::ask::{Answer, Ask};
+use quotad::engine::ask::{Answer, Ask, Take};
 use quotad::engine::revocation::{Keep, Revocation, Target};
 use quotad::engine::units::{Micros, Moment};
 use quotad::store::{HeldLease, Renewed, Store};
@@ -66,6 +66,54 @@ pub(crate) async fn a_peek_charges_nothing<B: Bed>(bed: B) {
         assert_eq!(first, take(&store, look()).await);
         assert!(first.readings[0].fits);
     }
+}
+
+pub(crate) async fn what_counts_counts_also_above_the_limit_and_refuses_nobody_else<B: Bed>(bed: B) {
+    let store = bed.store().await;
+    let d = bed.domain();
+    let count = |user: &str| shadow(taking(Take::Count, demand(&d, "counted", user, fixed(2, MINUTE))));
+    let real = || demand(&d, "real", "a", window(9, MINUTE));
+    for round in 0..5 {
+        let answer = take(&store, ask([count("a"), count("b"), real()])).await;
+        assert_eq!((answer.readings[0].fits, answer.readings[0].level), (round < 2, round));
+        assert_eq!(answer.readings[1].level, round);
+        assert_eq!((answer.readings[2].fits, answer.readings[2].level), (true, round));
+    }
+    let alone = |n| ask([costing(count("a"), n)]);
+    assert_eq!(take(&store, alone(4_294_967_295)).await.readings[0].level, 5);
+    assert_eq!(take(&store, alone(1)).await.readings[0].level, 4_294_967_300);
+    assert_eq!(take(&store, ask([peeking(count("a"))])).await.readings[0].level, 4_294_967_301);
+}
+
+pub(crate) async fn what_counts_and_refuses_is_counted_itself_and_keeps_others_as_they_were<B: Bed>(bed: B) {
+    let store = bed.store().await;
+    let d = bed.domain();
+    let wide = || taking(Take::Count, demand(&d, "wide", "a", fixed(10, MINUTE)));
+    let tight = || taking(Take::Count, demand(&d, "tight", "a", fixed(2, MINUTE)));
+    let levels = [(0, 0), (1, 1), (2, 2), (2, 3), (2, 4)];
+    for (first, second) in levels {
+        let answer = take(&store, ask([wide(), tight()])).await;
+        assert_eq!((answer.readings[0].level, answer.readings[1].level), (first, second));
+    }
+}
+
+pub(crate) async fn a_refund_goes_down_to_nothing_and_makes_no_counter<B: Bed>(bed: B) {
+    let store = bed.store().await;
+    let d = bed.domain();
+    let of = |user: &str| demand(&d, "p", user, fixed(5, MINUTE));
+    let refund = |user: &str, n| taking(Take::Refund, costing(of(user), n));
+    take(&store, ask([costing(of("a"), 5)])).await;
+    for (level, n) in [(5, 2), (3, 1), (2, 40), (0, 1)] {
+        let answer = take(&store, ask([refund("a", n)])).await;
+        assert_eq!((answer.readings[0].fits, answer.readings[0].level), (true, level));
+    }
+    let both = take(&store, ask([refund("a", 3), refund("new", 3), costing(of("b"), 9)])).await;
+    assert!(both.readings[0].fits && both.readings[1].fits && !both.readings[2].fits);
+    assert_eq!(take(&store, ask([of("new")])).await.readings[0].level, 0);
+    take(&store, ask([costing(of("c"), 4)])).await;
+    take(&store, ask([refund("c", 3), refund("new", 1), costing(of("b"), 9)])).await;
+    assert_eq!(take(&store, ask([of("c")])).await.readings[0].level, 1, "given back though another refused");
+    assert_eq!(take(&store, ask([of("new")])).await.readings[0].level, 0);
 }
 
 pub(crate) async fn a_shadow_policy_counts_while_it_fits_and_never_refuses<B: Bed>(bed: B) {

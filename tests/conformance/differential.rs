@@ -9,7 +9,7 @@ use crate::build::*;
 use crate::model::{Model, comparable};
 use crate::random::Random;
 use quotad::clock;
-use quotad::engine::ask::{Ask, Demand};
+use quotad::engine::ask::{Ask, Demand, Take};
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target};
 use quotad::engine::rule::Rule;
 use quotad::engine::units::{Micros, Moment};
@@ -180,6 +180,9 @@ impl Lane {
         }
         if random.once_in(6) {
             demand = peeking(demand);
+        }
+        if random.once_in(3) {
+            demand = taking(random.pick(&[Take::Count, Take::Count, Take::Refund]), demand);
         }
         if random.once_in(6) {
             demand = shadow(demand);

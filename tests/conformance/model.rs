@@ -49,11 +49,11 @@ impl Model {
         }
         let readings = ask.demands.iter().map(|demand| self.read(demand, now)).collect();
         let answer = Answer { now, revoked: false, readings };
-        let passed = answer.passed(&ask.demands);
+        let outcome = answer.outcome(&ask.demands);
         for (demand, reading) in ask.demands.iter().zip(&answer.readings) {
-            if demand.take == Take::Charge {
+            if demand.takes() != Take::Peek {
                 self.repair(demand, now);
-                if passed && reading.fits {
+                if demand.takes().is_charged(demand.weight, reading, outcome) {
                     self.charge(demand, now);
                 }
             }
@@ -79,7 +79,7 @@ impl Model {
         match (&demand.rule, self.state(demand)) {
             (Rule::Window(window), State::Window(log)) => window.read(log, now, cost),
             (Rule::Bucket(bucket), State::Bucket(tat)) => bucket.read(*tat, now, cost),
-            (Rule::Fixed(fixed), State::Fixed(count)) => fixed.read(*count, now, cost),
+            (Rule::Fixed(fixed), State::Fixed(count)) => fixed.read_for(demand.take, *count, now, cost),
             (Rule::Leases(leases), State::Leases(held)) => leases.read(held, now, lease(demand)),
             _ => unreachable!("kinds never share a key"),
         }
@@ -111,7 +111,7 @@ impl Model {
         match (&demand.rule, self.state(demand)) {
             (Rule::Window(window), State::Window(log)) => window.charge(log, now, cost),
             (Rule::Bucket(bucket), State::Bucket(tat)) => *tat = bucket.charged(*tat, now, cost),
-            (Rule::Fixed(fixed), State::Fixed(count)) => *count = fixed.charged(*count, now, cost),
+            (Rule::Fixed(fixed), State::Fixed(count)) => *count = fixed.taken(demand.take, *count, now, cost),
             (Rule::Leases(leases), State::Leases(held)) => leases.charge(held, now, lease(demand)),
             _ => unreachable!("kinds never share a key"),
         }

@@ -67,10 +67,10 @@ impl MemoryStore {
         }
         let readings = ask.demands.iter().zip(&ids).map(|(demand, id)| read(&mut locked, *id, demand, now));
         let answer = Answer { now, revoked: false, readings: readings.collect() };
-        let passed = answer.passed(&ask.demands);
+        let outcome = answer.outcome(&ask.demands);
         for ((demand, id), reading) in ask.demands.iter().zip(&ids).zip(&answer.readings) {
-            let charge = passed && reading.fits;
-            if demand.take == Take::Charge
+            let charge = demand.takes().is_charged(demand.weight, reading, outcome);
+            if demand.takes() != Take::Peek
                 && let Some(shard) = locked.shard(*id)
             {
                 settle(shard, *id, demand, now, charge);
@@ -159,7 +159,8 @@ fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand, now: Moment) -> Readin
         }
         Rule::Bucket(bucket) => bucket.read(shard.buckets.get(id).map_or(0, |arrival| arrival.0), now, cost),
         Rule::Fixed(fixed) => {
-            fixed.read(shard.counts.get(id).map(|counted| counted.count).unwrap_or_default(), now, cost)
+            let count = shard.counts.get(id).map(|counted| counted.count).unwrap_or_default();
+            fixed.read_for(demand.take, count, now, cost)
         }
         Rule::Leases(leases) => {
             let held = shard.leases(id).map_or(&[][..], |held| &held.0);
@@ -199,8 +200,10 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
         }
         Rule::Fixed(fixed) => {
             let stored = shard.counts.get(id).map(|counted| counted.count).unwrap_or_default();
-            let count = if charge { fixed.charged(stored, now, cost) } else { fixed.current(stored, now) };
-            if count.units > 0 && count != stored {
+            let count =
+                if charge { fixed.taken(demand.take, stored, now, cost) } else { fixed.current(stored, now) };
+            // Only a refund leaves nothing of something, and that has to be kept.
+            if count != stored && (count.units > 0 || demand.take == Take::Refund) {
                 shard.put_count(id, Counted { count, ends: fixed.edge(now) });
             }
         }

@@ -11,7 +11,7 @@
 //! | `q1:{revoked\|ISSUER}:id:JTI`, `…:sub:SUBJECT` | a revocation |
 //! | `q1:replicas` | who shares this Redis |
 
-use crate::engine::ask::{Demand, Take};
+use crate::engine::ask::Demand;
 use crate::engine::key::{Key, escape};
 use crate::engine::revocation::Target;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -44,7 +44,7 @@ pub(super) fn answer(request_id: &str, demands: &[Demand]) -> Option<String> {
         .iter()
         .map(|demand| {
             let [a, b, c, d] = demand.cost.to_be_bytes();
-            [a, b, c, d, u8::from(demand.take == Take::Peek)]
+            [a, b, c, d, demand.take.number()]
         })
         .collect();
     for (demand, cost) in demands.iter().zip(&costs) {
@@ -118,7 +118,7 @@ fn fingerprint(what: &str, parts: &[&[u8]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::ask::Weight;
+    use crate::engine::ask::{Take, Weight};
     use crate::engine::rule::Rule;
     use crate::engine::units::Micros;
     use crate::engine::window::Window;

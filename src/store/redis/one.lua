@@ -3,7 +3,7 @@
 -- straight on: tables and functions would cost more than the decision itself. State, numbers and steps are the same.
 --
 -- KEYS  [1] the counter.
--- ARGV  [1] struct '<BBdddddds' of kind, peek (0 or 1), need, keep, four numbers, px; as a group of take.lua.
+-- ARGV  [1] struct '<BBdddddds' of kind, take (0 to 3), need, keep, four numbers, px; as a group of take.lua.
 -- reply as one ask of a group of take.lua, after now.
 --
 -- Complexity: O(entries) a window, at most 64 of them but for edited limits. Everything is checked before the write.
@@ -11,7 +11,7 @@ local get, put = struct.unpack, struct.pack
 local time = redis.call('TIME') -- the store's clock
 local now = time[1] * 1000000 + time[2]
 local key, TOO_LARGE = KEYS[1], 9007199254740992 -- 2^53
-local kind, peek, need, keep, n1, n2, n3, n4, px = get('<BBdddddds', ARGV[1])
+local kind, take, need, keep, n1, n2, n3, n4, px = get('<BBdddddds', ARGV[1])
 local s = redis.pcall('GET', key) -- a table for a key of another type, whose length is 0
 
 if kind == 2 then
@@ -25,8 +25,8 @@ if kind == 2 then
   end
   local offset = at - now
   if offset + n2 <= n1 then at = at + n2
-  elseif not repaired then peek = 1 end
-  if peek == 0 then
+  elseif not repaired then take = 1 end
+  if take == 0 then
     if ends < now + need then redis.call('SET', key, put('<dd', at, now + keep), 'PX', px)
     else redis.call('SETRANGE', key, '0', put('<d', at)) end
   end
@@ -42,9 +42,13 @@ if kind == 3 then
     if start < current then units = 0 end
   end
   local used = units
-  if used + n2 <= n1 then units = used + n2
-  elseif start <= current then peek = 1 end
-  if peek == 0 then
+  if take == 3 then
+    if used == 0 and start <= current then take = 1 end
+    units = used > n2 and used - n2 or 0
+  elseif take == 2 or used + n2 <= n1 then
+    units = used + n2 < TOO_LARGE and used + n2 or TOO_LARGE - 1
+  elseif start <= current then take = 1 end
+  if take ~= 1 then
     if start ~= current or ends < now + need then
       redis.call('SET', key, put('<ddd', current, units, now + keep), 'PX', px)
     else
@@ -101,12 +105,12 @@ if used + n2 > n1 then
     end
     retry = freed - freed % n4 + n3 - now
   end
-  if repaired and peek == 0 then
+  if repaired and take == 0 then
     redis.call('SET', key, put('<dd', now + keep, before) .. string.sub(s, from), 'PX', px)
   end
   return put('<dddd', now, used, retry, reset)
 end
-if peek == 1 then return put('<dddd', now, used, 0, reset) end
+if take == 1 then return put('<dddd', now, used, 0, reset) end
 
 total = total + n2
 local grows = at and at - at % n4 == slot

@@ -15,10 +15,11 @@ use crate::store::redis::pack::{Packed, double};
 use fred::types::Key as RedisKey;
 use std::collections::HashMap;
 
-/// Flag of a row: decide, but charge nothing. The script leaves the counter as it is, even one to be repaired.
-const PEEK: u8 = 1;
+/// The bits of a row's flags that say what becomes of it, [`Take::number`]. A peek leaves the counter as it is, even
+/// one to be repaired.
+const TAKE: u8 = 3;
 /// Flag of a row among the others: it may fail to fit without refusing its ask.
-const SHADOW: u8 = 2;
+const SHADOW: u8 = 4;
 /// Flag of a group: some key of it has several asks, so a byte of count follows for each key. Without it a
 /// group of single asks, the usual one, carries no counts.
 const COUNTS: u8 = 4;
@@ -36,7 +37,7 @@ const COUNTS: u8 = 4;
 struct Row {
     /// As in the table above; the scripts branch on it.
     kind: u8,
-    /// The sum of `PEEK` and `SHADOW`; `COUNTS` belongs to the group.
+    /// The sum of `TAKE` and `SHADOW`; `COUNTS` belongs to the group.
     flags: u8,
     /// What the key must have left after a charge, and what it gets otherwise.
     life: Life,
@@ -176,19 +177,21 @@ impl Row {
             Rule::Fixed(fixed) => (3, [fixed.limit, cost, fixed.window.0, 0]),
             Rule::Leases(leases) => (4, [leases.limit, leases.ttl.0, 0, 0]),
         };
-        let peeks = demand.take == Take::Peek || (demand.cost == 0 && kind != 4);
-        let peek = if peeks { PEEK } else { 0 };
+        let take = match demand.takes() {
+            Take::Charge | Take::Count if demand.cost == 0 && kind != 4 => Take::Peek,
+            take => take,
+        };
         let shadow = if demand.weight == Weight::Shadow { SHADOW } else { 0 };
         let life = match kind {
             4 => Life::fixed(demand.rule.memory(), hold),
             _ => Life::renewed(demand.rule.memory(), hold),
         };
-        Self { kind, flags: peek | shadow, life, numbers }
+        Self { kind, flags: take.number() | shadow, life, numbers }
     }
 
     /// An ask of one demand passes or not for itself alone: shadow changes nothing.
     fn alone(self) -> Self {
-        Self { flags: self.flags & PEEK, ..self }
+        Self { flags: self.flags & TAKE, ..self }
     }
 
     /// For `one.lua`: no number of keys, for there is one.

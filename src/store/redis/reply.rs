@@ -87,7 +87,7 @@ fn counter(demand: &Demand, now: Moment, raw: [u64; 3]) -> Option<Reading> {
         Rule::Bucket(bucket) => Some(bucket.read(later_or_never(now, level).0, now, cost)),
         Rule::Fixed(fixed) => {
             let start = Moment(now.0 - now.0 % fixed.window.0.max(1));
-            Some(fixed.read(Count { start, units: level }, now, cost))
+            Some(fixed.read_for(demand.take, Count { start, units: level }, now, cost))
         }
         Rule::Leases(_) => None,
     }

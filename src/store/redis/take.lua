@@ -7,13 +7,14 @@
 -- KEYS  the counters of the groups, in order, each once; then what ARGV[2] names by number.
 -- ARGV  [1] struct '<BI2' of the kinds in it (1 windows, 2 buckets, 4 fixed, summed) and the number of counters;
 --           then groups by kind, '<BBI2dddddds' of kind, flags, keys, need, keep, four numbers, px; with flag 4 a
---           byte follows for each key: its asks. Flags: 1 peek, 4 counts. Times and spans are microseconds. After
+--           byte follows for each key: its asks. Flags: what to take (0 charge, 1 peek, and of kind 3: 2 count also
+--           what does not fit, 3 refund), with 4 for counts. Times and spans are microseconds. After
 --           a charge a key must have `need` to live, else it gets `px` milliseconds and so ends `keep` after now.
 --             1 sliding window  limit, cost, memory, grain
 --             2 token bucket    tolerance, increment, 0, 0
 --             3 fixed window    limit, cost, window, 0
 --       [2] when there are other asks, MessagePack of {rows, stream}:
---             rows    {kind, flags, px, need, keep, four numbers}, flags 1 peek, 2 shadow; kind 4 is leases:
+--             rows    {kind, flags, px, need, keep, four numbers}, flags as above, but 4 is shadow; kind 4 is leases:
 --                     need 0, keep 0, limit, ttl, 0, 0
 --             stream  for each ask: demands, id, subject, issued_at, foreign, kept, px, keep, then for each demand
 --                     row, key and, for leases, the lease id. `id`, `subject`, `foreign`, `kept` are numbers of
@@ -57,7 +58,7 @@ elseif kinds > 0 then
 end
 
 -- Functions are made only where they are needed: to make one costs as much as a short step.
-local load_window, retry_offset, write_window, load_bucket, write_bucket, load_fixed, write_fixed
+local load_window, retry_offset, write_window, load_bucket, write_bucket, load_fixed, write_fixed, more_or_less
 
 if rest or kinds % 2 == 1 then
   -- The first entry after `low`, up to `high`, with a field (1 moment's slot, 9 running total) above `bound`.
@@ -157,6 +158,12 @@ if rest or kinds >= 4 then
     return start >= current and units or 0, start ~= current or ends < now + need, start > current
   end
 
+  -- The units after `n` more, below what a double holds; or after `n` less.
+  more_or_less = function(take, units, n)
+    if take == 3 then return units > n and units - n or 0 end
+    return units + n < TOO_LARGE and units + n or TOO_LARGE - 1
+  end
+
   write_fixed = function(key, units, whole, window, keep, px)
     if whole then call('SET', key, put('<ddd', now - now % window, units, now + keep), 'PX', px)
     else call('SETRANGE', key, '8', put('<d', units)) end
@@ -166,7 +173,8 @@ end
 local k, out, asks, position, length = 0, {}, 0, 4, #groups
 while position <= length do
   local kind, flags, keys, need, keep, n1, n2, n3, n4, px, body = get('<BBI2dddddds', groups, position)
-  local peek, counts, count = flags % 2 == 1, flags >= 4, 1
+  local take, counts, count = flags % 4, flags >= 4, 1
+  local peek = take == 1
   position = counts and body + keys or body
   for i = 1, keys do
     k = k + 1
@@ -216,7 +224,9 @@ while position <= length do
         for _ = 1, count do
           asks = asks + 1
           out[asks] = put('<d', units)
-          if units + n2 <= n1 and not peek then units, charged = units + n2, true end
+          if take >= 2 and (take == 2 or units > 0) or units + n2 <= n1 and take == 0 then
+            units, charged = more_or_less(take, units, n2), true
+          end
         end
         if charged and not peek then write_fixed(key, units, whole, n3, keep, px) end
       end
@@ -313,10 +323,12 @@ local function consider(row, k, id)
   end
   local units, whole, repaired = load_fixed(s, need, n3)
   if not units then return nil end
-  local fits, edge = units + n2 <= n1, n3 - now % n3
+  local take, edge = row[2] % 4, n3 - now % n3
+  local fits = take == 3 or units + n2 <= n1
   local retry = not fits and n2 <= n1 and edge or 0
   return saw(fits, units, retry, units > 0 and edge or 0), function(charge)
-    if charge then write_fixed(key, units + n2, whole, n3, keep, px)
+    if charge and (take < 3 or units > 0) then
+      write_fixed(key, more_or_less(take, units, n2), whole, n3, keep, px)
     elseif repaired then write_fixed(key, units, whole, n3, keep, px) end
   end
 end
@@ -373,13 +385,14 @@ local function answer(i)
     local row, k = rows[stream[at]], stream[at + 1]
     fit[m], write[m] = consider(row, k, stream[at + 2])
     if fit[m] == nil then return { -2, k } end
-    if not fit[m] and row[2] < 2 then passed = false end
+    if not fit[m] and row[2] < 4 then passed = false end
     at = at + (row[1] == 4 and 3 or 2)
   end
   at = i + 8
   for m = 1, demands do
     local row = rows[stream[at]]
-    if row[2] % 2 == 0 then write[m](fit[m] and passed) end
+    local take = row[2] % 4
+    if take ~= 1 then write[m](take == 2 and (not fit[m] or row[2] >= 4) or take == 3 or fit[m] and passed) end
     at = at + (row[1] == 4 and 3 or 2)
   end
   if kept > 0 then
