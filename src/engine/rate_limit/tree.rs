@@ -246,7 +246,8 @@ mod tests {
     }
 
     fn spot(text: &str) -> Spot {
-        let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value.into())));
+        let (key, value) =
+            text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value.into())));
         Spot { key: key.into(), value, shared: false }
     }
 
