@@ -363,6 +363,11 @@ async fn whatever_a_client_writes_is_a_denial_and_never_a_failure() {
     let mut host = shown("GET", "/api/x", &[]);
     http(&mut host).host = b"\xff\xfe".to_vec();
     requests.push((host, 401));
+    let mut hello = shown("GET", "/api/x", &[]);
+    let attributes = hello.attributes.as_mut().unwrap();
+    attributes.tls_session = Some(pb::attribute_context::TlsSession { sni: b"\xff".to_vec() });
+    attributes.source.as_mut().unwrap().principal = b"\xff".to_vec();
+    requests.push((hello, 401));
     requests.push((shown("GET", "/api/x", &[("authorization", "Bearer \u{fffd}")]), 401));
     requests.push((raw("GET", "/api/x", &[("authorization", b"Bearer \xff")]), 401));
     requests.push((shown("GET", &format!("/{}", "a".repeat(20_000)), &[]), 400));
