@@ -4,12 +4,13 @@
 //! the start. Stop: NOT_SERVING → no new connections → what is in flight ends → exit. Every step has a deadline.
 
 pub mod commands;
+mod rate_limits;
 mod reload;
 mod screen;
 mod stores;
 
 use crate::config::{Bind, Config, Diagnostic, Item, Source};
-use crate::engine::rate_limit::{RateLimitOptions, RateLimits};
+use crate::engine::rate_limit::RateLimits;
 use crate::pb;
 use crate::server::{Address, BindError, Listener, Pool, WorkerError};
 use crate::service::Live;
@@ -18,6 +19,7 @@ use crate::store::memory::{DataDirError, MemoryOptions, MemoryStore};
 use crate::store::redis::BadUrl;
 use crate::token::{Keys, Verifier};
 use arc_swap::ArcSwap;
+use rate_limits::Directory;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +85,7 @@ fn located(config: &Config, mistakes: Vec<(usize, crate::engine::mistake::Mistak
 }
 
 /// What of a configuration is swapped on reload.
-fn live(config: &Config, verifier: Arc<Verifier>) -> Live {
+fn live(config: &Config, verifier: Arc<Verifier>, rate_limits: &RateLimits) -> Live {
     Live {
         policies: Arc::clone(&config.policies),
         face: config.http.face.clone(),
@@ -91,8 +93,8 @@ fn live(config: &Config, verifier: Arc<Verifier>) -> Live {
         client_ip: config.envoy.client_ip.clone(),
         identity_headers: config.http.identity_headers.clone(),
         verifier,
-        rate_limits: RateLimits::Off,
-        rate_limit_options: RateLimitOptions::default(),
+        rate_limits: rate_limits.clone(),
+        rate_limit_options: config.envoy.ratelimit_options.clone(),
     }
 }
 
@@ -106,7 +108,8 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     let addresses: Vec<Address> = config.listen.grpc.iter().map(address).collect();
     let listeners = addresses.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
     let stop = Stop::default();
-    let shared = Arc::new(ArcSwap::from_pointee(live(&config, verifier)));
+    let directory = Directory::open(&config);
+    let shared = Arc::new(ArcSwap::from_pointee(live(&config, verifier, directory.limits())));
     let local = Arc::new(MemoryStore::new(MemoryOptions::default())?);
     let stores = Stores::open(&config, local)?;
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -117,7 +120,7 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     for name in SERVICES {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
-    reload::start(source, config.clone(), Arc::clone(&shared), &stop)?;
+    reload::start(source, (config.clone(), directory), Arc::clone(&shared), &stop)?;
     screen::show(&config, &listeners, threads, started.elapsed())?;
     let asked = stop.clone();
     let reporter = health.clone();

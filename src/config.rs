@@ -19,6 +19,7 @@ mod locate;
 mod log;
 mod nearest;
 mod policies;
+pub mod ratelimit;
 mod redacted;
 mod routes;
 mod settings;

@@ -30,9 +30,25 @@ pub fn check_config(args: &ConfigCheckArgs, screen: &mut Screen<'_>) -> u8 {
     let source = source(Some(args.file.clone()), &ServeArgs::default());
     match load(&source) {
         Ok(config) => {
-            let warnings = config.warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>();
+            let mut warnings = config.warnings.clone();
+            let mut rate_limits = String::new();
+            if let Some(folder) = &config.envoy.ratelimit_config {
+                match folder.load() {
+                    Ok(loaded) => {
+                        warnings.extend(loaded.warnings);
+                        let path = folder.path.display();
+                        let (files, domains) = (loaded.files, loaded.set.domains());
+                        rate_limits = format!("{path}: good: {files} files, {domains} domains\n");
+                    }
+                    Err(mistakes) => {
+                        screen.print(&format!("{mistakes}\n"));
+                        return EXIT_ERROR;
+                    }
+                }
+            }
+            let warnings = warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>();
             let good = format!("{}: good: {}\n", config.name(), config.summary());
-            screen.print(&(warnings + &good));
+            screen.print(&(warnings + &good + &rate_limits));
             EXIT_ALLOW
         }
         Err(mistakes) => {

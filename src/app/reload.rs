@@ -3,6 +3,7 @@
 //! Promise: a bad file changes nothing and is logged with its line and hint; a good one is swapped in at once, and
 //! counters go on, because they follow the policies' names.
 
+use super::rate_limits::{Asked, Directory};
 use super::{AppError, live, located};
 use crate::config::{self, Config, Fingerprint, Source};
 use crate::service::Live;
@@ -26,6 +27,7 @@ const POLL: Duration = Duration::from_secs(30);
 struct Reloader {
     source: Source,
     config: Config,
+    directory: Directory,
     live: Arc<ArcSwap<Live>>,
     stop: Stop,
     seen: Vec<(PathBuf, Option<Fingerprint>)>,
@@ -34,12 +36,12 @@ struct Reloader {
 /// Starts watching.
 pub(super) fn start(
     source: Source,
-    config: Config,
+    (config, directory): (Config, Directory),
     live: Arc<ArcSwap<Live>>,
     stop: &Stop,
 ) -> Result<(), AppError> {
     let hangups = Hangups::listen()?;
-    let mut reloader = Reloader { source, config, live, stop: stop.clone(), seen: Vec::new() };
+    let mut reloader = Reloader { source, config, directory, live, stop: stop.clone(), seen: Vec::new() };
     reloader.seen = reloader.look();
     reloader.refresh_key_sets();
     spawn_lasting("reload", stop, reloader.run(hangups));
@@ -49,26 +51,40 @@ pub(super) fn start(
 impl Reloader {
     async fn run(mut self, mut hangups: Hangups) {
         let (changed, mut changes) = mpsc::channel(1);
-        let mut watcher = watch(&self.folders(), changed);
+        let mut folders = self.folders();
+        let mut watcher = watch(&folders, changed);
+        self.refresh_directory(Asked::No);
         loop {
             let asked = tokio::select! {
-                () = hangups.next() => true,
+                () = hangups.next() => Asked::Yes,
                 Some(()) = changes.recv() => {
                     settle(&mut changes).await;
-                    false
+                    Asked::No
                 }
-                () = tokio::time::sleep(POLL) => false,
+                () = tokio::time::sleep(POLL) => Asked::No,
             };
             let seen = self.look();
-            if asked || seen != self.seen {
+            if asked == Asked::Yes || seen != self.seen {
                 self.seen = seen;
                 self.reload();
             }
-            if watcher.is_none() {
+            self.refresh_directory(asked);
+            let now = self.folders();
+            if watcher.is_none() || folders != now {
                 let (changed, again) = mpsc::channel(1);
                 changes = again;
-                watcher = watch(&self.folders(), changed);
+                folders = now;
+                watcher = watch(&folders, changed);
+                // What changed before the new watcher was there has told nobody.
+                self.refresh_directory(Asked::No);
             }
+        }
+    }
+
+    fn refresh_directory(&mut self, asked: Asked) {
+        if self.directory.refresh(&self.config, asked) {
+            let verifier = Arc::clone(&self.live.load().verifier);
+            self.live.store(Arc::new(live(&self.config, verifier, self.directory.limits())));
         }
     }
 
@@ -108,7 +124,7 @@ impl Reloader {
         if !late.is_empty() {
             tracing::warn!(keys = late.join(", "), "these take effect at the next start");
         }
-        self.live.store(Arc::new(live(&config, verifier)));
+        self.live.store(Arc::new(live(&config, verifier, self.directory.limits())));
         tracing::info!("reloaded {}: {}", config.name(), config.summary());
         self.config = config;
         self.seen = self.look();
@@ -142,7 +158,10 @@ impl Reloader {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        self.files().iter().map(folder).collect()
+        let directory = self.directory.watched();
+        // A link that is swapped is another folder under the same name.
+        let real = directory.iter().filter_map(|folder| folder.canonicalize().ok());
+        self.files().iter().map(folder).chain(real).chain(directory.clone()).collect()
     }
 
     fn look(&self) -> Vec<(PathBuf, Option<Fingerprint>)> {

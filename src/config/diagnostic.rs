@@ -58,10 +58,10 @@ pub struct Mistakes(Vec<Diagnostic>);
 
 impl Mistakes {
     pub(super) fn new(mut list: Vec<Diagnostic>) -> Self {
-        list.sort_by_key(|diagnostic| match &diagnostic.place {
-            Place::File { position, .. } => (0, *position),
-            Place::Variable(_) => (1, None),
-            Place::Flag(_) => (2, None),
+        list.sort_by_cached_key(|diagnostic| match &diagnostic.place {
+            Place::File { name, position } => (0, name.clone(), *position),
+            Place::Variable(_) => (1, String::new(), None),
+            Place::Flag(_) => (2, String::new(), None),
         });
         Self(list)
     }

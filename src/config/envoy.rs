@@ -2,10 +2,11 @@
 
 use super::diagnostic::Findings;
 use super::fields::{Fields, Scope};
+use super::ratelimit::RateLimitFolder;
 use super::show;
 use super::tree::Node;
 use crate::engine::address::ClientIp;
-use std::path::PathBuf;
+use crate::engine::rate_limit::RateLimitOptions;
 
 /// Most proxies that a request can have passed.
 const MAX_HOPS: u32 = 32;
@@ -16,7 +17,9 @@ pub struct EnvoyConfig {
     /// Who the client is.
     pub client_ip: ClientIp,
     /// A folder of configurations in envoyproxy/ratelimit's format.
-    pub ratelimit_config: Option<PathBuf>,
+    pub ratelimit_config: Option<RateLimitFolder>,
+    /// What holds for all limits of the folder.
+    pub ratelimit_options: RateLimitOptions,
 }
 
 /// Reads `envoy`.
@@ -32,8 +35,8 @@ pub(super) fn read(node: &Node, out: &mut Findings<'_>) -> EnvoyConfig {
             Err(wrong) => fields.wrong("client_ip", node, wrong, out),
         }
     }
-    envoy.ratelimit_config =
-        fields.text("ratelimit_config", out).map(|folder| out.document().folder.join(folder));
+    let folder = fields.text("ratelimit_config", out);
+    envoy.ratelimit_config = folder.map(|folder| RateLimitFolder::new(out.document().folder.join(folder)));
     envoy
 }
 

@@ -27,7 +27,7 @@ pub(super) fn redacted(config: &Config) -> Value {
         "routes": config.routes.iter().map(route).collect::<Vec<_>>(),
         "envoy": {
             "client_ip": client_ip(&config.envoy.client_ip),
-            "ratelimit_config": config.envoy.ratelimit_config,
+            "ratelimit_config": config.envoy.ratelimit_config.as_ref().map(|folder| &folder.path),
         },
     })
 }

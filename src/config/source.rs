@@ -49,6 +49,13 @@ impl std::fmt::Debug for Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
+impl Fingerprint {
+    /// Of what was hashed elsewhere.
+    pub(super) fn new(hash: u64) -> Self {
+        Self(hash)
+    }
+}
+
 impl Source {
     /// This file, with the environment of the process.
     #[must_use]
