@@ -69,7 +69,9 @@ impl Directory {
             }
             RateLimits::Off | RateLimits::Refused => {
                 self.limits = RateLimits::Refused;
-                tracing::error!("the rate limits were refused; there are none until this is mended\n{mistakes}");
+                tracing::error!(
+                    "the rate limits were refused; there are none until this is mended\n{mistakes}"
+                );
             }
         }
     }

@@ -164,7 +164,8 @@ fn read_root(root: Option<&Node>, domains: Domains, builder: &mut Builder, out: 
     };
     if builder.has(&domain) && domains == Domains::Once {
         let message = format!("duplicate domain '{domain}' in config file");
-        let hint = "an earlier file has it; put its descriptors into one file, or set MERGE_DOMAIN_CONFIG=true";
+        let hint =
+            "an earlier file has it; put its descriptors into one file, or set MERGE_DOMAIN_CONFIG=true";
         return out.wrong("", &span, Mistake::new("domain", message, hint));
     }
     builder.domain(&domain);

@@ -150,7 +150,8 @@ fn open_admin(config: &Config) -> Option<Mistake> {
 }
 
 fn nothing(config: &Config) -> Option<Mistake> {
-    config.policy_specs.is_empty().then(|| {
+    let limits = !config.policy_specs.is_empty() || config.envoy.ratelimit_config.is_some();
+    (!limits).then(|| {
         Mistake::new("policies", "no policy is configured: nothing is limited", "add an entry under policies")
     })
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -194,5 +194,49 @@ impl Socket {
     pub fn reset(self) {
         let stream = self.stream.into_std().unwrap();
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// A WebSocket over HTTP/2 (RFC 8441). Status 200 is an open one.
+pub struct H2Socket {
+    pub status: u16,
+    stream: Option<TokioIo<hyper::upgrade::Upgraded>>,
+    /// Without it the connection ends.
+    _sender: hyper::client::conn::http2::SendRequest<Empty<Bytes>>,
+}
+
+impl H2Socket {
+    pub async fn open(address: SocketAddr, ask: &Ask) -> Self {
+        let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        // Its settings have come with the first answer; extended CONNECT is one of them.
+        let first = Request::get("http://api.example.com/healthz").body(Empty::new()).unwrap();
+        assert_eq!(sender.send_request(first).await.unwrap().status(), 200);
+        let uri = format!("http://api.example.com{}", ask.path);
+        let mut request = Request::builder().method("CONNECT").uri(uri);
+        for (name, value) in &ask.headers {
+            request = request.header(name, value);
+        }
+        let protocol = hyper::ext::Protocol::from_static("websocket");
+        let request = request.extension(protocol).body(Empty::new()).unwrap();
+        let sent = sender.send_request(request);
+        let mut answer = tokio::time::timeout(PATIENCE, sent).await.expect("an answer in time").unwrap();
+        let status = answer.status().as_u16();
+        let upgraded = if status == 200 { hyper::upgrade::on(&mut answer).await.ok() } else { None };
+        Self { status, stream: upgraded.map(TokioIo::new), _sender: sender }
+    }
+
+    /// Sends bytes through and back.
+    pub async fn talks(&mut self) -> bool {
+        let stream = self.stream.as_mut().unwrap();
+        let mut back = [0; 4];
+        let turn = async {
+            stream.write_all(b"ping").await?;
+            stream.flush().await?;
+            stream.read_exact(&mut back).await
+        };
+        tokio::time::timeout(PATIENCE, turn).await.expect("an answer in time").is_ok() && &back == b"ping"
     }
 }

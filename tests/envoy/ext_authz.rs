@@ -1,7 +1,7 @@
 //! `ext-authz.yaml`: what clients and the application see of quotad's answers.
 
 use crate::bed::{Bed, Place, Plan};
-use crate::client::{Answer, Ask, send_h2};
+use crate::client::{Answer, Ask, H2Socket, send_h2};
 
 const ORIGIN: &str = "https://app.example.com";
 
@@ -144,6 +144,31 @@ async fn nobody_says_himself_who_he_is_or_where_he_comes_from() {
         let spoofed = bed.status(&Ask::post("/login").header(name, "203.0.113.9")).await;
         assert_eq!(spoofed, 429, "{name}");
     }
+}
+
+/// A mistake in Envoy's file must not open the door, whatever Envoy is told to do about errors.
+#[tokio::test]
+async fn a_route_that_names_an_unknown_policy_is_closed() {
+    let plan = Plan::of("ext-authz").envoy("policy: export-per-key", "policy: no-such-policy");
+    let bed = plan.envoy("failure_mode_allow: false", "failure_mode_allow: true").start().await;
+    let answer = bed.send(&Ask::get("/export/all").header("x-api-key", "k1")).await;
+    refused(&answer, 503, "NOT_CONFIGURED");
+    assert_eq!(bed.app.seen(), 0);
+}
+
+/// WebSockets over HTTP/2 are requests with the method CONNECT; they are judged as those over HTTP/1.1.
+#[tokio::test]
+async fn sockets_over_http2_take_leases_too() {
+    let bed = Plan::of("ext-authz").start().await;
+    let address = bed.envoy.address;
+    let ask = Ask::get("/ws/chat");
+    assert_eq!(H2Socket::open(address, &ask).await.status, 401);
+    let ask = ask.bearer(&bed.token("alice"));
+    let (mut one, two) = (H2Socket::open(address, &ask).await, H2Socket::open(address, &ask).await);
+    assert_eq!((one.status, two.status), (200, 200));
+    assert!(one.talks().await);
+    assert_eq!(H2Socket::open(address, &ask).await.status, 429);
+    assert_eq!(bed.open(&ask).await.answer.status, 429);
 }
 
 async fn tricks(bed: &Bed, refused: &[u16]) {

@@ -25,7 +25,8 @@ impl Reader<'_, '_> {
         let Some(entry) = parent.get("descriptors").filter(|entry| !entry.value.is_null()) else { return };
         let Value::List(items) = &entry.value.value else {
             let subject = self.subject(None);
-            let mistake = cannot_be("descriptors", entry.value.kind(), "a list of descriptors, each `- key: …`");
+            let mistake =
+                cannot_be("descriptors", entry.value.kind(), "a list of descriptors, each `- key: …`");
             return self.out.wrong(&subject, &entry.value.span, mistake);
         };
         for item in items {

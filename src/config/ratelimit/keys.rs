@@ -84,9 +84,8 @@ fn check_value(value: &Node, key: &str, out: &mut Findings<'_>) {
                             Value::Scalar(scalar) => scalar.text.as_str(),
                             _ => "[…]",
                         };
-                        let message = format!(
-                            "config error, yaml file contains list of type other than map: {shown}"
-                        );
+                        let message =
+                            format!("config error, yaml file contains list of type other than map: {shown}");
                         out.wrong("", &item.span, Mistake::new(key, message, "write - key: value"));
                     }
                 }

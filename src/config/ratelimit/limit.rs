@@ -79,7 +79,8 @@ fn quota(node: &Node, count: Option<u32>, subject: &str, out: &mut Findings<'_>)
         }
         (false, Some(unit)) => {
             if count.is_none() {
-                let mistake = Mistake::new("requests_per_unit", "it is missing: this is a ban", "write 0 to mean it");
+                let mistake =
+                    Mistake::new("requests_per_unit", "it is missing: this is a ban", "write 0 to mean it");
                 warn(node, subject, mistake, out);
             }
             Some(Quota::Of(count.unwrap_or_default(), unit))

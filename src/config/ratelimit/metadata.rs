@@ -8,11 +8,7 @@ use crate::engine::mistake::Mistake;
 use serde_json::{Map, Number, Value as Json};
 
 /// The metadata of a descriptor, if it has some.
-pub(super) fn read(
-    descriptor: &Node,
-    subject: &str,
-    out: &mut Findings<'_>,
-) -> Option<Map<String, Json>> {
+pub(super) fn read(descriptor: &Node, subject: &str, out: &mut Findings<'_>) -> Option<Map<String, Json>> {
     let node = &*descriptor.get("metadata").filter(|entry| !entry.value.is_null())?.value;
     if !matches!(node.value, Value::Map(_)) {
         out.wrong(subject, &node.span, cannot_be("metadata", node.kind(), "a map"));

@@ -69,7 +69,8 @@ pub(super) fn read(text: String, is_plain: bool, tag: Option<&Tag>) -> Result<Sc
 
 fn binary(text: &str) -> Result<Scalar, String> {
     let packed: String = text.split_whitespace().collect();
-    let bytes = STANDARD.decode(packed).map_err(|_| "!!binary value contains invalid base64 data".to_owned())?;
+    let bytes =
+        STANDARD.decode(packed).map_err(|_| "!!binary value contains invalid base64 data".to_owned())?;
     let text = String::from_utf8(bytes).map_err(|_| "the !!binary value is not UTF-8".to_owned())?;
     Ok(Scalar { text, kind: Kind::Text })
 }

@@ -200,7 +200,11 @@ impl Builder {
     ) -> Result<(), Broken> {
         let merges = is_plain && text == "<<" && tag.is_none_or(|tag| tag.is_yaml_core_schema_tag("merge"));
         let scalar = scalar::read(text, is_plain, tag).map_err(|message| {
-            broken(span.clone(), message, "remove the tag, or write what it says; !!str makes a text of anything")
+            broken(
+                span.clone(),
+                message,
+                "remove the tag, or write what it says; !!str makes a text of anything",
+            )
         })?;
         self.place(Arc::new(Node { value: Value::Scalar(scalar), span, size: 1, depth: 1 }), anchor, merges)
     }
@@ -237,7 +241,11 @@ impl Builder {
         for source in sources {
             let Value::Map(theirs) = &source.value else {
                 let message = "map merge requires map or sequence of maps as the value";
-                return Err(broken(span.clone(), message, "write <<: *anchor, where &anchor stands before a map"));
+                return Err(broken(
+                    span.clone(),
+                    message,
+                    "write <<: *anchor, where &anchor stands before a map",
+                ));
             };
             self.merged = self.merged.saturating_add(theirs.len());
             if self.merged > MAX_NODES {
@@ -263,7 +271,11 @@ impl Builder {
             return Err(broken(span, "document contains excessive aliasing", hint));
         }
         if depth > MAX_DEPTH {
-            return Err(broken(span, "the value nests too deep once its aliases are written out", "use fewer"));
+            return Err(broken(
+                span,
+                "the value nests too deep once its aliases are written out",
+                "use fewer",
+            ));
         }
         self.place(Arc::new(Node { value, span, size, depth }), anchor, false)
     }
