@@ -21,6 +21,8 @@ mod harness;
 mod limits;
 #[path = "grpc/process.rs"]
 mod process;
+#[path = "grpc/rate_limit.rs"]
+mod rate_limit;
 #[path = "grpc/redis.rs"]
 mod redis;
 #[allow(dead_code, reason = "another suite uses the rest")]
