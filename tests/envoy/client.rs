@@ -91,9 +91,8 @@ pub async fn send(address: SocketAddr, ask: &Ask) -> Answer {
     let head = format!("{}{length}connection: close\r\n\r\n", ask.head());
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
-    let read =
-        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an answer in time");
-    if read.is_err() || bytes.is_empty() {
+    let read = tokio::time::timeout(PATIENCE, read_answer(&mut stream, &mut bytes)).await;
+    if read.expect("an answer in time").is_err() || bytes.is_empty() {
         return Answer::default();
     }
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
@@ -101,6 +100,19 @@ pub async fn send(address: SocketAddr, ask: &Ask) -> Answer {
     let body = &bytes[end..];
     answer.body = if answer.all("transfer-encoding").is_empty() { text(body) } else { unchunked(body) };
     answer
+}
+
+/// To the end of the connection, or of a body whose length is told: Envoy lingers before it closes.
+async fn read_answer(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    while stream.read_buf(bytes).await? > 0 {
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        if let [length] = parse(&bytes[..end + 4]).all("content-length")[..]
+            && bytes.len() >= end + 4 + length.parse::<usize>().unwrap()
+        {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn text(bytes: &[u8]) -> String {
