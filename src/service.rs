@@ -13,6 +13,7 @@ mod facts;
 mod fallback;
 mod plan;
 mod rate_limit;
+mod terms;
 mod token;
 
 pub use authorize::{Authorized, HttpCall, Offer};
@@ -22,6 +23,7 @@ pub use facts::Entries;
 pub use rate_limit::{
     Descriptor, DescriptorStatus, Direction, Override, RateLimitCall, RateLimitError, RateLimited, ShownLimit,
 };
+pub use terms::LeaseTerms;
 pub use token::{RevokeTarget, Validated};
 
 use crate::clock;

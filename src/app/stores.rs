@@ -113,8 +113,9 @@ fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes) -> Dispa
         Box::pin(async move { stop.draining().await })
     };
     let service = Arc::new(service);
-    let envoy = Arc::new(Envoy::new(Arc::clone(&service)));
-    let api = Api::new(service).until(Arc::new(draining));
+    let draining: crate::envoy::Draining = Arc::new(draining);
+    let envoy = Arc::new(Envoy::new(Arc::clone(&service)).until(Arc::clone(&draining)));
+    let api = Api::new(service).until(draining);
     // A message is held in memory until all of it is here, so the bound holds for what it announces.
     let api = Arc::new(api);
     let of = |bound| DecisionServiceServer::from_arc(Arc::clone(&api)).max_decoding_message_size(bound);

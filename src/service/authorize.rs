@@ -13,6 +13,7 @@ use crate::service::connection::{LeaseGrant, grant};
 use crate::service::facts::{HttpFacts, claim_text, client_address};
 use crate::service::fallback::exact;
 use crate::service::plan::{Amount, Plan, check_domain, domain_or_default};
+use crate::service::terms::LeaseTerms;
 use crate::service::token::refused;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
 use crate::store::Store;
@@ -166,7 +167,9 @@ impl<S: Store> Service<S> {
         Ok(Authorized {
             answered: answer(live, decision, &plan.policies()),
             route: name.to_owned(),
-            lease: lease.map(|offer| grant(offer.lease_id, &plan)),
+            lease: lease.map(|offer| {
+                grant(offer.lease_id, &plan, LeaseTerms::of(&plan, &facts, claims.map(Into::into)))
+            }),
             upstream_headers: if allowed { identity(live, claims) } else { Vec::new() },
             good: good.filter(|_| allowed),
             remove_headers: Vec::new(),

@@ -12,6 +12,7 @@ use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
 use crate::service::fallback::exact;
 use crate::service::plan::{Among, Amount, Plan, check_domain, domain_or_default};
+use crate::service::terms::LeaseTerms;
 use crate::service::token::wrong;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
 use crate::store::{HeldLease, LeaseLimit, Renewed, Store};
@@ -60,6 +61,8 @@ pub struct LeaseGrant {
     pub ttl: Micros,
     /// When to renew: a third of it.
     pub renew_after: Micros,
+    /// What a later renewal by somebody else needs.
+    pub terms: LeaseTerms,
 }
 
 /// The answer to an acquire.
@@ -126,7 +129,8 @@ impl<S: Store> Service<S> {
         } else {
             Decision::plain(Outcome::Allow, Reason::NoPolicy)
         };
-        let lease = (decision.outcome == Outcome::Allow).then(|| grant(call.lease_id, &plan));
+        let lease = (decision.outcome == Outcome::Allow)
+            .then(|| grant(call.lease_id, &plan, LeaseTerms::of(&plan, &call.facts, call.token.clone())));
         Ok(Acquired { answered: answer(&live, decision, &plan.policies()), lease })
     }
 
@@ -261,12 +265,12 @@ fn ttl_of(lease: &HeldLease) -> Micros {
 }
 
 /// A lease as granted by a plan.
-pub(super) fn grant(lease_id: &str, plan: &Plan<'_>) -> LeaseGrant {
+pub(super) fn grant(lease_id: &str, plan: &Plan<'_>, terms: LeaseTerms) -> LeaseGrant {
     let ttl = shortest(plan.0.iter().filter_map(|planned| match planned.policy.rule {
         Rule::Leases(leases) => Some(leases),
         _ => None,
     }));
-    LeaseGrant { lease_id: lease_id.to_owned(), ttl, renew_after: Micros(ttl.0 / 3) }
+    LeaseGrant { lease_id: lease_id.to_owned(), ttl, renew_after: Micros(ttl.0 / 3), terms }
 }
 
 fn shortest(limits: impl Iterator<Item = Leases>) -> Micros {

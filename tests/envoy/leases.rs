@@ -6,8 +6,9 @@ use crate::client::{Ask, Socket};
 use crate::harness::until;
 use std::time::{Duration, Instant};
 
-/// Of the tests; what is shipped lasts longer than a test may.
-const TTL: Duration = Duration::from_secs(2);
+/// Of the tests that wait for one; what is shipped, [`SHIPPED`] at least, is longer than a test's patience.
+const SHORT: Duration = Duration::from_secs(2);
+const SHIPPED: Duration = Duration::from_secs(30);
 
 /// Who tells quotad about sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +20,19 @@ enum Way {
 
 fn plan(way: Way) -> Plan {
     match way {
-        Way::AccessLog => Plan::of("ext-authz")
+        Way::AccessLog => Plan::of("ext-authz"),
+        Way::ExtProc => Plan::of("ext-proc"),
+        Way::RateLimit => Plan::of("rate-limit-leases"),
+    }
+}
+
+fn short_lived(way: Way) -> Plan {
+    match way {
+        Way::AccessLog => plan(way)
             .envoy("access_log_flush_interval: 10s", "access_log_flush_interval: 0.5s")
             .quotad("lease_ttl: 30s", "lease_ttl: 2s"),
-        Way::ExtProc => Plan::of("ext-proc").quotad("lease_ttl: 30s", "lease_ttl: 2s"),
-        Way::RateLimit => Plan::of("rate-limit-leases"),
+        Way::ExtProc => plan(way).quotad("lease_ttl: 30s", "lease_ttl: 2s"),
+        Way::RateLimit => plan(way).quotad("lease_ttl: 1h", "lease_ttl: 2s"),
     }
 }
 
@@ -64,23 +73,18 @@ async fn enter_soon(bed: &Bed, ask: &Ask) -> Socket {
     entered.unwrap()
 }
 
+/// Sockets end, in each way that they can: no TTL has passed when their leases are free again.
 async fn come_and_go(way: Way, place: Place) {
+    let from = Instant::now();
     let bed = plan(way).on(place).start().await;
     let ask = handshake(&bed, way);
     let first = enter(&bed, &ask).await;
     let mut second = enter(&bed, &ask).await;
-    for _ in 0..4 {
+    // Their ends are told too, and free nothing.
+    for _ in 0..6 {
         refused(&bed, way, &ask).await;
     }
-    // Held for longer than a TTL; and refused attempts, whose ends are told too, free nothing.
-    let from = Instant::now();
-    until("two TTLs pass", async || {
-        refused(&bed, way, &ask).await;
-        from.elapsed() > TTL * 2
-    })
-    .await;
     assert!(second.talks().await);
-
     drop(first);
     let third = enter_soon(&bed, &ask).await;
     refused(&bed, way, &ask).await;
@@ -91,31 +95,68 @@ async fn come_and_go(way: Way, place: Place) {
     let both = (enter_soon(&bed, &ask).await, enter_soon(&bed, &ask).await);
     refused(&bed, way, &ask).await;
     drop(both);
+    assert!(from.elapsed() < SHIPPED, "{:?}", from.elapsed());
+}
+
+/// Sockets that live longer than a TTL keep their leases.
+async fn outlive_a_ttl(way: Way, place: Place) {
+    let bed = short_lived(way).on(place).start().await;
+    let ask = handshake(&bed, way);
+    let mut held = (enter(&bed, &ask).await, enter(&bed, &ask).await);
+    let from = Instant::now();
+    until("two TTLs pass", async || {
+        refused(&bed, way, &ask).await;
+        from.elapsed() > SHORT * 2
+    })
+    .await;
+    assert!(held.0.talks().await && held.1.talks().await);
+    drop(held);
+    drop((enter_soon(&bed, &ask).await, enter_soon(&bed, &ask).await));
 }
 
 #[tokio::test]
-async fn the_access_log_renews_and_releases() {
+async fn sockets_come_and_go_by_access_log() {
     come_and_go(Way::AccessLog, Place::Memory).await;
 }
 
 #[tokio::test]
-async fn the_access_log_renews_and_releases_with_redis() {
+async fn sockets_come_and_go_by_access_log_with_redis() {
     come_and_go(Way::AccessLog, Place::Redis).await;
 }
 
 #[tokio::test]
-async fn a_call_of_ext_proc_is_a_lease() {
+async fn sockets_come_and_go_by_ext_proc() {
     come_and_go(Way::ExtProc, Place::Memory).await;
 }
 
 #[tokio::test]
-async fn a_call_of_ext_proc_is_a_lease_with_redis() {
+async fn sockets_come_and_go_by_ext_proc_with_redis() {
     come_and_go(Way::ExtProc, Place::Redis).await;
 }
 
 #[tokio::test]
-async fn a_lease_entry_of_the_rate_limit_service_counts_sockets_by_name() {
+async fn sockets_come_and_go_by_rate_limit() {
     come_and_go(Way::RateLimit, Place::Memory).await;
+}
+
+#[tokio::test]
+async fn sockets_keep_their_leases_by_access_log() {
+    outlive_a_ttl(Way::AccessLog, Place::Memory).await;
+}
+
+#[tokio::test]
+async fn sockets_keep_their_leases_by_access_log_with_redis() {
+    outlive_a_ttl(Way::AccessLog, Place::Redis).await;
+}
+
+#[tokio::test]
+async fn sockets_keep_their_leases_by_ext_proc() {
+    outlive_a_ttl(Way::ExtProc, Place::Memory).await;
+}
+
+#[tokio::test]
+async fn sockets_keep_their_leases_by_ext_proc_with_redis() {
+    outlive_a_ttl(Way::ExtProc, Place::Redis).await;
 }
 
 /// The application says no to a handshake that quotad let in.
@@ -156,10 +197,8 @@ async fn a_refused_handshake_holds_nothing_by_rate_limit() {
     handshake_fails(Way::RateLimit).await;
 }
 
-/// Envoy ends, and what it held is free within a TTL.
-async fn envoy_ends(way: Way, signal: &str) {
-    let plan = plan(way);
-    let plan = if way == Way::RateLimit { plan.quotad("lease_ttl: 1h", "lease_ttl: 2s") } else { plan };
+/// Envoy ends, and what it held is free within this plan's TTL.
+async fn envoy_ends(way: Way, plan: Plan, (signal, ttl): (&str, Duration)) {
     let mut bed = plan.start().await;
     let ask = handshake(&bed, way);
     let mut held = (enter(&bed, &ask).await, enter(&bed, &ask).await);
@@ -170,27 +209,31 @@ async fn envoy_ends(way: Way, signal: &str) {
     bed.start_envoy().await;
     let again = (enter_soon(&bed, &ask).await, enter_soon(&bed, &ask).await);
     // A start of Envoy is in it.
-    assert!(from.elapsed() < TTL + Duration::from_secs(3), "{way:?} {signal}: {:?}", from.elapsed());
+    assert!(from.elapsed() < ttl + Duration::from_secs(5), "{way:?} {signal}: {:?}", from.elapsed());
     refused(&bed, way, &ask).await;
     drop(again);
 }
 
+/// Free without waiting for the TTL that is shipped.
+const AT_ONCE: Duration = Duration::ZERO;
+
 #[tokio::test]
 async fn an_envoy_that_ends_holds_nothing_longer_than_a_ttl_by_access_log() {
-    envoy_ends(Way::AccessLog, "TERM").await;
-    envoy_ends(Way::AccessLog, "KILL").await;
+    envoy_ends(Way::AccessLog, plan(Way::AccessLog), ("TERM", AT_ONCE)).await;
+    envoy_ends(Way::AccessLog, short_lived(Way::AccessLog), ("KILL", SHORT)).await;
 }
 
 #[tokio::test]
-async fn an_envoy_that_ends_holds_nothing_longer_than_a_ttl_by_ext_proc() {
-    envoy_ends(Way::ExtProc, "TERM").await;
-    envoy_ends(Way::ExtProc, "KILL").await;
+async fn an_envoy_that_ends_holds_nothing_at_all_by_ext_proc() {
+    envoy_ends(Way::ExtProc, plan(Way::ExtProc), ("TERM", AT_ONCE)).await;
+    envoy_ends(Way::ExtProc, plan(Way::ExtProc), ("KILL", AT_ONCE)).await;
 }
 
 #[tokio::test]
 async fn an_envoy_that_ends_holds_nothing_longer_than_a_ttl_by_rate_limit() {
-    envoy_ends(Way::RateLimit, "TERM").await;
-    envoy_ends(Way::RateLimit, "KILL").await;
+    for signal in ["TERM", "KILL"] {
+        envoy_ends(Way::RateLimit, short_lived(Way::RateLimit), (signal, SHORT)).await;
+    }
 }
 
 async fn sockets_need_tokens(way: Way) {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// The process ends when the guard's input does, however the test's process ends.
-const GUARD: &str = r#""$@" >log 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait"#;
+const GUARD: &str = r#""$@" >log 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; wait"#;
 
 /// A running Envoy.
 pub struct Proxy {

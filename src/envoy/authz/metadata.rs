@@ -3,6 +3,7 @@
 
 use crate::engine::decision::Mode;
 use crate::engine::http::tightest;
+use crate::envoy::lease;
 use crate::pb::quotad::v1 as words;
 use crate::service::Authorized;
 use prost_types::value::Kind;
@@ -29,7 +30,10 @@ pub(super) fn of(authorized: &Authorized) -> Struct {
     // No limit is greater than what 32 bits hold.
     let remaining = binding.map(|status| u32::try_from(status.remaining).unwrap_or(u32::MAX));
     let numbers = remaining.map(|remaining| ("remaining".to_owned(), Kind::NumberValue(remaining.into())));
-    let fields = texts.into_iter().filter_map(filled).chain(numbers);
+    // Under no policy nothing is held.
+    let held = authorized.lease.as_ref().filter(|lease| !lease.terms.policies.is_empty());
+    let held = held.map(|held| (lease::KEY.to_owned(), Kind::StructValue(lease::to_struct(held))));
+    let fields = texts.into_iter().filter_map(filled).chain(numbers).chain(held);
     Struct { fields: fields.map(|(key, kind)| (key, Value { kind: Some(kind) })).collect() }
 }
 
