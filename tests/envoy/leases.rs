@@ -204,7 +204,7 @@ async fn envoy_ends(way: Way, plan: Plan, (signal, ttl): (&str, Duration)) {
     let mut held = (enter(&bed, &ask).await, enter(&bed, &ask).await);
     refused(&bed, way, &ask).await;
     bed.envoy.signal(signal);
-    assert!(!held.0.talks().await && !held.1.talks().await, "Envoy is gone");
+    until("Envoy is gone", async || !held.0.talks().await && !held.1.talks().await).await;
     let from = Instant::now();
     bed.start_envoy().await;
     let again = (enter_soon(&bed, &ask).await, enter_soon(&bed, &ask).await);
