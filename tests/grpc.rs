@@ -17,6 +17,8 @@ mod connections;
 mod ext_authz;
 #[path = "grpc/harness.rs"]
 mod harness;
+#[path = "grpc/leases_envoy.rs"]
+mod leases_envoy;
 #[path = "grpc/limits.rs"]
 mod limits;
 #[path = "grpc/process.rs"]

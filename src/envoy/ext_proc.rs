@@ -1,12 +1,27 @@
 //! ext_proc: a stream that lives as long as its request is one lease.
+//!
+//! Promise: a task owns the stream, and however the stream ends the lease is released at once. A stream whose request
+//! has not been judged never ends well: Envoy would let the request pass.
+
+mod answer;
+mod stream;
 
 use super::Envoy;
+use crate::deadline;
 use crate::pb::envoy::service::ext_proc::v3 as pb;
+use crate::shutdown::spawn_local;
 use crate::store::Store;
+use std::pin::Pin;
+use stream::Exchanged;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-type Answers =
-    std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::ProcessingResponse, Status>> + Send>>;
+/// Answers that wait for Envoy to read them; each answers a message of its own, so few ever do.
+const WAITING: usize = 256;
+
+type Answers = Pin<Box<dyn Stream<Item = Result<pb::ProcessingResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl<S: Store> pb::external_processor_server::ExternalProcessor for Envoy<S> {
@@ -14,8 +29,13 @@ impl<S: Store> pb::external_processor_server::ExternalProcessor for Envoy<S> {
 
     async fn process(
         &self,
-        _: Request<tonic::Streaming<pb::ProcessingRequest>>,
+        request: Request<tonic::Streaming<pb::ProcessingRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        Err(Status::unimplemented("Process"))
+        let deadline = deadline::of(&request)?;
+        let (metadata, _, messages) = request.into_parts();
+        let (answers, receiver) = mpsc::channel(WAITING);
+        let exchanged = Exchanged { envoy: self.clone(), metadata, deadline, messages, answers };
+        spawn_local(exchanged.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

@@ -81,7 +81,6 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// What a client wrote is beyond its bound.
-    #[cfg_attr(not(test), allow(dead_code, reason = "ext_proc reads its requests with it"))]
     pub(super) fn of_headers(map: &'a core::HeaderMap) -> Result<Self, Malformed> {
         Self::of_raw(&map.headers).checked()
     }
