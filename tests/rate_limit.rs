@@ -47,6 +47,31 @@ async fn the_corpus_on_redis_7() {
     answers(RedisBed::new(Kind::Redis7)).await;
 }
 
+/// The largest request is one ask: what it counts, it counts in one step.
+async fn the_largest<B: Bed>(bed: B) {
+    let case = corpus::case("largest", &["a 2/minute"], vec![]);
+    let domain = bed.domain();
+    let world = World::new(bed.store().await, &case, &domain);
+    bed.set_clock(world::moment(2222));
+    let descriptors: Vec<String> = (0..128).map(|number| format!("a={number}")).collect();
+    for left in [1, 0] {
+        let wanted = vec![format!("OK 2/MINUTE r={left} t=58"); 128].join(" | ");
+        assert_eq!(world.ask(&domain, &descriptors.join(" | ")).await, format!("OK: {wanted}"));
+    }
+    let over = vec!["OVER_LIMIT 2/MINUTE r=0 t=58"; 128].join(" | ");
+    assert_eq!(world.ask(&domain, &descriptors.join(" | ")).await, format!("OVER_LIMIT: {over}"));
+}
+
+#[tokio::test]
+async fn the_largest_request_on_the_embedded_store() {
+    the_largest(MemoryBed::new()).await;
+}
+
+#[tokio::test]
+async fn the_largest_request_on_redis_7() {
+    the_largest(RedisBed::new(Kind::Redis7)).await;
+}
+
 #[tokio::test]
 async fn without_a_configuration_it_says_so_in_the_known_words() {
     let bed = MemoryBed::new();

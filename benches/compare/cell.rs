@@ -10,7 +10,7 @@ use quotad::client;
 use quotad::pb::quotad::v1::CheckLimitResponse;
 use quotad::pb::quotad::v1::decision_service_client::DecisionServiceClient;
 use std::time::Duration;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions};
 
 /// Keys that every load asks about.
 pub(crate) const KEYS: u32 = 1_000;
@@ -115,8 +115,11 @@ pub(crate) fn one_answer(address: &str) -> anyhow::Result<CheckLimitResponse> {
 
 /// Runs a future on this thread.
 pub(crate) fn block_on<T>(task: impl Future<Output = T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    Ok(LocalSet::new().block_on(&runtime, task))
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .context("no runtime")?;
+    Ok(runtime.block_on(task))
 }
 
 /// The median of each number, for itself.

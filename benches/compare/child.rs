@@ -47,11 +47,16 @@ impl Server {
 
     /// A quotad with so many threads on the given store.
     pub(crate) fn quotad(folder: &Path, threads: u32, store: &str) -> anyhow::Result<Self> {
+        Self::quotad_with(folder, threads, store, POLICIES)
+    }
+
+    /// The same with policies, routes and what else of its own.
+    pub(crate) fn quotad_with(folder: &Path, threads: u32, store: &str, rest: &str) -> anyhow::Result<Self> {
         let address = free_address()?;
         let file = folder.join(format!("quotad-{}.yaml", address.replace(':', "-")));
         // A wait that never ends the measurement early: what takes long shall show as latency.
         let settings = format!(
-            "listen: {{grpc: [\"{address}\"], admin: null}}\nstore: {{url: \"{store}\", timeout: 1s}}\n{POLICIES}"
+            "listen: {{grpc: [\"{address}\"], admin: null}}\nstore: {{url: \"{store}\", timeout: 1s}}\n{rest}"
         );
         fs::write(&file, settings)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_quotad"));
@@ -77,10 +82,27 @@ impl Server {
         Self::start(command, address)
     }
 
+    /// An Envoy with this bootstrap, whose listener is `address`; one worker.
+    pub(crate) fn envoy(program: &Path, bootstrap: &Path, address: String) -> anyhow::Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(bootstrap).args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "error"]);
+        Self::start(command, address)
+    }
+
     /// The bare echo: this program again, with the answer it shall give.
     pub(crate) fn echo(answer: &Path) -> anyhow::Result<Self> {
+        Self::echo_of("native", answer)
+    }
+
+    /// The same of another service.
+    pub(crate) fn echo_of(kind: &str, answer: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--echo").arg(answer).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .arg("--echo")
+            .arg(answer)
+            .args(["--echo-kind", kind])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start the echo")?;
         let mut address = String::new();
         if let Some(output) = child.stdout.take() {
@@ -116,6 +138,6 @@ fn pause() {
 }
 
 /// An address that was free a moment ago.
-fn free_address() -> anyhow::Result<String> {
+pub(crate) fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -2,6 +2,8 @@
 //!
 //! - `CheckLimit` with the embedded store beside a bare tonic server on the stock multi-thread runtime with one worker
 //!   that answers the same message and decides nothing;
+//! - with `--envoy`, the rate limit service beside the same echo, and the latency that quotad and the echo add through a
+//!   real Envoy;
 //! - with `--redis`, `CheckLimit` on Redis beside bare `INCR` on the same Redis, pipelined and not.
 //!
 //! `cargo bench --bench compare [-- --redis] [--seconds 3] [--rounds 3]` prints Markdown for docs/performance.md.
@@ -10,7 +12,10 @@ mod cell;
 mod child;
 mod echo;
 mod embedded;
+mod envoy;
+mod load;
 mod machine;
+mod rate_limit;
 mod redis;
 mod resp;
 mod table;
@@ -31,6 +36,10 @@ pub(crate) struct Options {
     /// Compare with bare INCR on Redis too (redis-server from QUOTAD_REDIS7, or PATH)
     #[arg(long)]
     redis: bool,
+    /// Measure Envoy's protocols too: the rate limit service beside an echo, and what each adds through a real Envoy
+    /// (from QUOTAD_ENVOY)
+    #[arg(long)]
+    envoy: bool,
     /// Leave out the comparison with the echo
     #[arg(long)]
     no_embedded: bool,
@@ -49,6 +58,9 @@ pub(crate) struct Options {
     /// Serve the echo with this answer; what this program starts itself as
     #[arg(long, hide = true)]
     echo: Option<PathBuf>,
+    /// The service that the echo stands for
+    #[arg(long, hide = true, value_enum, default_value = "native")]
+    echo_kind: echo::Kind,
 }
 
 impl Options {
@@ -61,7 +73,7 @@ impl Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(answer) = &options.echo {
-        return echo::serve(answer);
+        return echo::serve(options.echo_kind, answer);
     }
     let mut out = std::io::stdout().lock();
     if !options.bench {
@@ -75,6 +87,10 @@ fn main() -> anyhow::Result<()> {
     }
     if options.redis {
         writeln!(out, "{}", redis::compare(&options)?)?;
+    }
+    if options.envoy {
+        writeln!(out, "{}", rate_limit::compare(&options)?)?;
+        writeln!(out, "{}", envoy::compare(&options)?)?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub(crate) struct Pipe {
     pub(crate) connections: u32,
     /// Commands sent together on each, before their replies are read.
     pub(crate) depth: u32,
+    /// Least time from one pipeline to the next on a connection; zero: at once.
+    pub(crate) pause: Duration,
 }
 
 /// Counts on a Redis for `span`, after a sixth of it as warm-up.
@@ -28,7 +30,7 @@ async fn run(address: &str, pid: u32, pipe: Pipe, span: Duration) -> anyhow::Res
     let start = clock::monotonic();
     let (from, to) = (start + span / 6, start + span / 6 + span);
     let load =
-        try_join_all((0..pipe.connections).map(|number| connection(address, number, pipe.depth, (from, to))));
+        try_join_all((0..pipe.connections).map(|number| connection(address, number, pipe, (from, to))));
     let cpu = async {
         tokio::time::sleep_until(from.into()).await;
         let before = cpu_time(pid)?;
@@ -56,12 +58,12 @@ async fn run(address: &str, pid: u32, pipe: Pipe, span: Duration) -> anyhow::Res
 async fn connection(
     address: &str,
     number: u32,
-    depth: u32,
+    pipe: Pipe,
     (from, to): (Instant, Instant),
 ) -> anyhow::Result<Histogram<u64>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let mut histogram = histogram()?;
+    let (depth, mut histogram) = (pipe.depth, histogram()?);
     let (mut key, mut reply) = (number * 101 % KEYS, vec![0; 64 * 1024]);
     // Encoded before anything is measured: one pipeline from each key on.
     let pipelines: Vec<Vec<u8>> = (0..KEYS).map(|first| pipeline(first, depth)).collect();
@@ -78,8 +80,13 @@ async fn connection(
             let length = stream.read(&mut reply).await?;
             missing -= replies(reply.get(..length).unwrap_or_default())?.min(missing);
         }
+        let took = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // Timers are coarser than this.
+        while clock::monotonic() < sent + pipe.pause {
+            std::hint::spin_loop();
+        }
         if sent >= from {
-            histogram.saturating_record(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            histogram.saturating_record(took);
         }
     }
 }

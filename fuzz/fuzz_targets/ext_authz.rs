@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use quotad::config::{Environment, Source, load};
+use quotad::engine::rate_limit::{RateLimitOptions, RateLimits};
 use quotad::envoy::Envoy;
 use quotad::pb::envoy::config::core::v3::HeaderValueOption;
 use quotad::pb::envoy::service::auth::v3::authorization_server::Authorization;
@@ -29,6 +30,8 @@ static LIVE: LazyLock<Arc<ArcSwap<Live>>> = LazyLock::new(|| {
         .unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let verifier = Verifier::build(config.issuers.clone(), Keys::CheckOnly).expect("the entry is right");
     Arc::new(ArcSwap::from_pointee(Live {
+        rate_limits: RateLimits::Off,
+        rate_limit_options: RateLimitOptions::default(),
         policies: Arc::clone(&config.policies),
         face: config.http.face.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),

@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use quotad::api::Api;
 use quotad::config::{Environment, Source, load};
+use quotad::engine::rate_limit::{RateLimitOptions, RateLimits};
 use quotad::pb::quotad::v1::decision_service_server::DecisionService;
 use quotad::pb::quotad::v1::{
     AcquireConnectionRequest, AuthorizeRequest, AuthorizeResponse, CheckLimitRequest, CheckLimitsRequest,
@@ -40,6 +41,8 @@ static LIVE: LazyLock<Arc<ArcSwap<Live>>> = LazyLock::new(|| {
         .unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let verifier = Verifier::build(config.issuers.clone(), Keys::CheckOnly).expect("the entry is right");
     Arc::new(ArcSwap::from_pointee(Live {
+        rate_limits: RateLimits::Off,
+        rate_limit_options: RateLimitOptions::default(),
         policies: Arc::clone(&config.policies),
         face: config.http.face.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),

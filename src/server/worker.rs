@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 /// Most connections of one thread; beyond it they are closed at once.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -116,10 +116,15 @@ where
     let (sockets, arriving) = mpsc::unbounded_channel();
     let held = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&held);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(format!("quotad-{index}")).spawn(move || {
-        let set = LocalSet::new();
-        set.block_on(&runtime, async move {
+        // Such a runtime stays on the thread that makes it. A `LocalSet` would cost every request a write to wake its
+        // own thread and one more wait.
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            // The pool sees that this worker has ended.
+            Err(error) => return tracing::error!(%error, "a worker has no runtime"),
+        };
+        runtime.block_on(async move {
             match make(index).await {
                 Ok(dispatch) => run(dispatch, arriving, stop, counted).await,
                 // The pool sees that this worker has ended.

@@ -182,7 +182,7 @@ async fn within<T>(
 }
 
 /// All demands are read before any is charged, so two on one key would not see each other.
-/// There are at most 16, so comparing each with each is cheaper than a set.
+/// There are few, at most 128, so comparing each with each is cheaper than a set.
 fn names_a_key_twice(ask: &Ask) -> bool {
     let demands = ask.demands.iter().enumerate();
     demands.into_iter().any(|(i, demand)| ask.demands.iter().take(i).any(|other| other.key == demand.key))

@@ -44,6 +44,14 @@ impl Start {
         Self { folder, args: Vec::new() }
     }
 
+    /// With a file beside the configuration.
+    pub fn file(self, path: &str, content: &str) -> Self {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        self
+    }
+
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self

@@ -209,3 +209,97 @@ async fn unknown_domains_pass_and_the_health_service_knows_the_name() {
         assert_eq!(answer.status(), ServingStatus::Serving);
     }
 }
+
+const DIRECTORY: &str = "
+domain: shop
+descriptors:
+  - key: user
+    descriptors:
+      - key: path
+        value: /api/*
+        rate_limit: {name: api, unit: hour, requests_per_unit: 3}
+  - key: user
+    value: robot
+    rate_limit: {unit: day, requests_per_unit: 0}
+  - key: free
+    rate_limit: {unlimited: true}
+";
+
+fn with_directory(yaml: &str) -> Start {
+    let start = Start::with(&format!("envoy: {{ratelimit_config: limits}}\n{CONFIG}"));
+    start.file("limits/shop.yaml", yaml)
+}
+
+fn shop(descriptors: Vec<RateLimitDescriptor>) -> pb::RateLimitRequest {
+    pb::RateLimitRequest { domain: "shop".into(), ..request(descriptors) }
+}
+
+fn api(user: &str) -> RateLimitDescriptor {
+    descriptor(&[("user", user), ("path", "/api/things")])
+}
+
+async fn in_shop(client: &mut Client, descriptors: Vec<RateLimitDescriptor>) -> pb::RateLimitResponse {
+    client.should_rate_limit(shop(descriptors)).await.unwrap().into_inner()
+}
+
+async fn directory_is_counted(quotad: &Quotad) {
+    let mut client = Client::new(channel(quotad).await);
+    for remaining in [2, 1, 0] {
+        let answer = in_shop(&mut client, vec![api("7"), descriptor(&[("free", "1")])]).await;
+        assert_eq!(answer.overall_code(), Code::Ok);
+        assert_eq!(left(&answer.statuses[0]), (Code::Ok, remaining));
+        let limit = answer.statuses[0].current_limit.as_ref().unwrap();
+        assert_eq!((limit.name.as_str(), limit.requests_per_unit, limit.unit()), ("api", 3, Unit::Hour));
+        assert_eq!(left(&answer.statuses[1]), (Code::Ok, u32::MAX));
+        assert!(answer.response_headers_to_add.is_empty() && answer.raw_body.is_empty());
+    }
+    let over = in_shop(&mut client, vec![api("7")]).await;
+    assert_eq!((over.overall_code(), left(&over.statuses[0])), (Code::OverLimit, (Code::OverLimit, 0)));
+    let banned = in_shop(&mut client, vec![descriptor(&[("user", "robot")])]).await;
+    assert_eq!(banned.overall_code(), Code::OverLimit);
+    // Domains of our own policies go on beside it.
+    assert_eq!(left(&ask(&mut client, vec![login("203.0.113.7")]).await.statuses[0]), (Code::Ok, 2));
+}
+
+#[tokio::test]
+async fn a_directory_is_counted_as_its_owner_knows_it() {
+    directory_is_counted(&with_directory(DIRECTORY).start()).await;
+}
+
+#[tokio::test]
+async fn a_directory_is_counted_on_redis_and_in_the_process_while_redis_is_away() {
+    let redis = Server::start(Kind::Redis7);
+    let start = || with_directory(DIRECTORY).arg("--store").arg(redis.url()).start();
+    let (one, other) = (start(), start());
+    for quotad in [&one, &other] {
+        let mut native = quotad.client().await;
+        until("redis", async || {
+            let asked =
+                native::CheckLimitRequest { domain: "edge".into(), ..check("wide", &[("ip", "::1")]) };
+            decide(&mut native, asked).await.mode() == native::Mode::Exact
+        })
+        .await;
+    }
+    directory_is_counted(&one).await;
+    let mut client = Client::new(channel(&other).await);
+    assert_eq!(in_shop(&mut client, vec![api("7")]).await.overall_code(), Code::OverLimit, "one counter");
+    redis.kill();
+    // The processes count for themselves now, each its share of the limit: at least one, at most all of it.
+    let mut passed = 0;
+    for _ in 0..8 {
+        passed += usize::from(in_shop(&mut client, vec![api("8")]).await.overall_code() == Code::Ok);
+    }
+    assert!((1..=3).contains(&passed), "{passed} passed");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_wrong_from_the_start_is_said_in_the_known_words() {
+    let quotad = with_directory("domain: shop\ndescriptors: [{key: ''}]\n").start();
+    let mut client = Client::new(channel(&quotad).await);
+    let refused = client.should_rate_limit(shop(vec![api("7")])).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (tonic::Code::Unknown, "no rate limit configuration loaded")
+    );
+    assert_eq!(ask(&mut client, vec![login("203.0.113.7")]).await.overall_code(), Code::Ok);
+}

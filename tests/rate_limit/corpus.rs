@@ -35,6 +35,7 @@ pub(crate) fn all() -> Vec<Case> {
     groups.into_iter().flatten().collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn counting() -> Vec<Case> {
     vec![
         case(

@@ -13,8 +13,9 @@ use super::wire::{Caller, Failure, Line};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 const CHECK_LIMIT: &str = "/quotad.v1.DecisionService/CheckLimit";
 const CHECK_LIMITS: &str = "/quotad.v1.DecisionService/CheckLimits";
@@ -53,14 +54,14 @@ pub struct Order {
 /// more has given up.
 pub fn run(order: Order) {
     let news = order.news.clone();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             drop(news.try_send(News::Failed(BenchError::Thread(error))));
             return;
         }
     };
-    let outcome = LocalSet::new().block_on(&runtime, drive(order));
+    let outcome = runtime.block_on(drive(order));
     drop(news.try_send(match outcome {
         Ok(tally) => News::Done(Box::new(tally)),
         Err(error) => News::Failed(error),

@@ -194,7 +194,7 @@ impl<'a> Meant<'a> {
         // A name that no policy can have, so that no policy shares the counter.
         let name = format!("*{seconds}");
         let key = Key::new(domain, &name, self.counted.iter().copied(), &rule);
-        let weight = self.weight(source, passes.then_some(()));
+        let weight = self.weight(source);
         let demand = Demand { key, rule, cost, take, weight, lease: None };
         let place = asks.add(demand, class, hits);
         let kind = match self.kind {
@@ -206,11 +206,11 @@ impl<'a> Meant<'a> {
 
     /// Whether it keeps the others from being counted when it is over. Of limits that charge only what passes, only a
     /// plain one refuses the others; of those that count everything, each does when the options say so, and none else.
-    fn weight(&self, source: Source<'_>, passes: Option<()>) -> Weight {
+    fn weight(&self, source: Source<'_>) -> Weight {
         let options = source.options;
-        let enforced = match passes {
-            Some(()) => self.kind == Kind::Plain && !options.quota && !options.shadow,
-            None => options.over_limit == OverLimit::OnlyItself,
+        let enforced = match self.counting {
+            Counting::Passed(_) => self.kind == Kind::Plain && !options.quota && !options.shadow,
+            Counting::Everything => options.over_limit == OverLimit::OnlyItself,
         };
         if enforced { Weight::Enforced } else { Weight::Shadow }
     }

@@ -16,9 +16,9 @@ use tokio::sync::{Notify, oneshot};
 /// Most asks that wait. Each waits a few milliseconds at most; more than this is more than Redis does in that time.
 const CAPACITY: usize = 4_096;
 /// Most asks of one call: beyond it, the gain of sharing is spent and the others' wait grows.
-pub(super) const MAX_ASKS: usize = 128;
+pub(super) const MAX_ASKS: usize = 255;
 /// Most demands of one call: bounds how long a script holds Redis.
-const MAX_DEMANDS: usize = 256;
+const MAX_DEMANDS: usize = 512;
 
 /// An ask in the line, or taken off it and under way.
 #[derive(Debug)]

@@ -225,7 +225,7 @@ impl Group {
         }
     }
 
-    /// A count fits its byte: a batch has at most `MAX_ASKS` asks, 128.
+    /// A count fits its byte: a batch has at most `MAX_ASKS` asks, 255.
     fn pack(&self, into: &mut Vec<u8>) {
         let row = &self.row;
         let counts = self.keys.iter().any(|(_, asks)| asks.len() > 1);
@@ -239,7 +239,7 @@ impl Group {
     }
 }
 
-/// A batch is bounded far below this: at most 128 asks, each with one grouped counter.
+/// A batch is bounded far below this: at most 255 asks, each with one grouped counter.
 fn short(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
