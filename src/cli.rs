@@ -41,6 +41,7 @@ Examples:
   quotad --store redis://127.0.0.1:6379                serve; several of them agree through Redis
   quotad check --policy auth-per-ip ip=203.0.113.7     may one more request of this address pass?
   quotad check --peek --json user=42                   what is left for this user, for a script
+  quotad --ratelimit-env                               serve in the place of envoyproxy/ratelimit
   quotad token mint --subject alice                    a token to try with
   quotad config check config/quotad.yaml               every mistake, with line and hint
   quotad bench --keys 1000 --duration 10s              how fast is it here?
@@ -106,6 +107,9 @@ pub struct ServeArgs {
     /// The configuration file [default: config/quotad.yaml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Take the variables of envoyproxy/ratelimit too: RUNTIME_ROOT, REDIS_URL, GRPC_PORT and others
+    #[arg(long)]
+    pub ratelimit_env: bool,
     /// Where to serve gRPC: HOST:PORT or unix:/path; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
@@ -233,6 +237,7 @@ impl ServeArgs {
     fn over(self, under: Self) -> Self {
         Self {
             config: self.config.or(under.config),
+            ratelimit_env: self.ratelimit_env || under.ratelimit_env,
             listen: if self.listen.is_empty() { under.listen } else { self.listen },
             admin: self.admin.or(under.admin),
             store: self.store.or(under.store),

@@ -39,7 +39,7 @@ pub use listen::{Bind, Listen};
 pub use locate::Item;
 pub use log::{LogConfig, LogFormat};
 pub use settings::Overrides;
-pub use source::{Fingerprint, MAX_FILE_BYTES, Source, fingerprint};
+pub use source::{Fingerprint, MAX_FILE_BYTES, Names, Source, fingerprint};
 pub use store::{RedisUrl, StoreConfig, StoreKind};
 
 use crate::engine::issuer::{IssuerSpec, KeySource};
@@ -207,12 +207,17 @@ fn read(source: &Source, whole: Whole, check: IssuerCheck<'_>, out: &mut Finding
     if let Some(root) = &root {
         read_settings(root, &mut settings, out);
     }
+    let taken = source.take_names(&mut settings, out);
     settings.apply_environment(&source.environment, out);
     settings.apply_flags(&source.overrides, out);
     settings.check_together(out);
     let root = root?;
     let http = root.get("http").map_or_else(HttpConfig::default, |node| http::read(node, out));
-    let envoy = root.get("envoy").map_or_else(EnvoyConfig::default, |node| envoy::read(node, out));
+    let mut envoy = root.get("envoy").map_or_else(EnvoyConfig::default, |node| envoy::read(node, out));
+    if let Some(taken) = taken {
+        envoy.ratelimit_config = Some(taken.folder);
+        envoy.ratelimit_options = taken.options;
+    }
     let tokens = tokens::read_all(&root, &source.environment, out);
     let policies = read_list(&root, "policies", MAX_POLICIES, out, policies::read);
     let routes = read_list(&root, "routes", MAX_ROUTES, out, routes::read);

@@ -25,6 +25,8 @@ mod limits;
 mod process;
 #[path = "grpc/rate_limit.rs"]
 mod rate_limit;
+#[path = "grpc/rate_limit_folder.rs"]
+mod rate_limit_folder;
 #[path = "grpc/redis.rs"]
 mod redis;
 #[allow(dead_code, reason = "another suite uses the rest")]

@@ -1,12 +1,16 @@
 //! Odd and broken directories in envoyproxy/ratelimit's format: what must be taken, with which meaning, and what must be
 //! refused, in which words. The table is `ratelimit_config/cases.rs`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![allow(unreachable_pub, reason = "tests")]
+
 #[path = "ratelimit_config/cases.rs"]
 mod cases;
 
 use cases::{CASES, Case, Expect, File};
 use quotad::config::ratelimit::{Domains, DotFiles, RateLimitFolder};
-use quotad::engine::rate_limit::{Counting, Quota, RateLimitSet};
+use quotad::config::{Bind, Config, Environment, LogFormat, Source, StoreKind, load};
+use quotad::engine::rate_limit::{Counting, OverLimit, Quota, RateLimitOptions, RateLimitSet, TrioNames};
 use quotad::engine::rule::Algorithm;
 use std::fs;
 use std::path::Path;
@@ -190,4 +194,98 @@ fn a_limit_holds_all_that_is_written() {
     let metadata = serde_json::to_string(limit.metadata.as_ref().unwrap()).unwrap();
     assert_eq!(metadata, r#"{"tier":"gold","n":[1,2.5,true,null],"5":{"x":true}}"#);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
+
+fn taken(variables: &[(&str, &str)]) -> Result<Config, String> {
+    let environment = Environment::given(variables.iter().copied());
+    load(&Source::rate_limit(None, environment)).map_err(|mistakes| mistakes.to_string())
+}
+
+/// Warnings of variables.
+fn idle(config: &Config) -> Vec<String> {
+    let said = config.warnings.iter().map(ToString::to_string);
+    said.filter(|said| said.contains("environment variable")).collect()
+}
+
+#[test]
+fn variables_of_the_original_are_enough() {
+    let config = taken(&[]).unwrap();
+    assert_eq!(config.listen.grpc, [Bind::Tcp("0.0.0.0:8081".parse().unwrap())]);
+    assert_eq!(config.store.kind, StoreKind::Memory { data_dir: None });
+    assert_eq!(idle(&config), Vec::<String>::new());
+    let folder = config.envoy.ratelimit_config.unwrap();
+    assert_eq!(folder, RateLimitFolder::new("/srv/runtime_data/current/config"));
+    assert_eq!(config.envoy.ratelimit_options, RateLimitOptions::default());
+    let config = taken(&[
+        ("GRPC_HOST", "::"),
+        ("GRPC_PORT", "9000"),
+        ("REDIS_URL", "redis.local:6379"),
+        ("REDIS_SOCKET_TYPE", "tcp"),
+        ("REDIS_AUTH", "me:p@ss"),
+        ("REDIS_TLS", "true"),
+        ("RUNTIME_ROOT", "/r"),
+        ("RUNTIME_SUBDIRECTORY", "s"),
+        ("RUNTIME_APPDIRECTORY", "a"),
+        ("RUNTIME_IGNOREDOTFILES", "1"),
+        ("MERGE_DOMAIN_CONFIG", "T"),
+        ("LIMIT_RESPONSE_HEADERS_ENABLED", "true"),
+        ("LIMIT_RESET_HEADER", "X-Reset"),
+        ("SHADOW_MODE", "true"),
+        ("QUOTA_MODE", "true"),
+        ("RESPONSE_DYNAMIC_METADATA", "true"),
+        ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "true"),
+        ("LOG_LEVEL", "WARNING"),
+        ("LOG_FORMAT", "json"),
+        ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+        ("BACKEND_TYPE", "redis"),
+    ])
+    .unwrap();
+    assert_eq!(config.listen.grpc, [Bind::Tcp("[::]:9000".parse().unwrap())]);
+    let StoreKind::Redis { url } = &config.store.kind else { panic!("{:?}", config.store) };
+    assert_eq!(url.expose(), "rediss://me:p%40ss@redis.local:6379");
+    let folder = config.envoy.ratelimit_config.unwrap();
+    let expected =
+        RateLimitFolder { path: "/r/s/a".into(), domains: Domains::Merged, dots: DotFiles::Skipped };
+    assert_eq!(folder, expected);
+    let options = config.envoy.ratelimit_options;
+    let names = TrioNames { reset: "X-Reset".into(), ..TrioNames::default() };
+    assert_eq!(options.headers, Some(names));
+    assert!(options.shadow && options.quota && options.metadata);
+    assert_eq!(options.over_limit, OverLimit::OnlyItself);
+    assert_eq!((config.log.filter.as_str(), config.log.format), ("warn", LogFormat::Json));
+    assert_eq!(idle(&config), Vec::<String>::new());
+}
+
+#[test]
+fn our_own_variables_go_above_those_of_the_original() {
+    let config = taken(&[("GRPC_PORT", "9000"), ("QUOTAD_LISTEN_GRPC", "127.0.0.1:1")]).unwrap();
+    assert_eq!(config.listen.grpc, [Bind::Tcp("127.0.0.1:1".parse().unwrap())]);
+    let ours = Source::text("f", "{}").with_environment(Environment::given([("GRPC_PORT", "9000")]));
+    let config = load(&ours).unwrap();
+    assert_ne!(config.listen.grpc, [Bind::Tcp("0.0.0.0:9000".parse().unwrap())], "only when asked for");
+}
+
+#[test]
+fn variables_that_cannot_be_are_named_and_idle_ones_too() {
+    let wrong = [
+        ("SHADOW_MODE", "perhaps"),
+        ("GRPC_PORT", "many"),
+        ("REDIS_TYPE", "CLUSTER"),
+        ("LOG_LEVEL", "loud"),
+        ("LIMIT_LIMIT_HEADER", "a b"),
+    ];
+    for (name, value) in wrong {
+        let said = taken(&[(name, value), ("REDIS_URL", "r:1")]).unwrap_err();
+        assert!(said.contains(&format!("environment variable {name}: ")), "{said}");
+    }
+    let said = taken(&[("REDIS_URL", "/run/redis.sock"), ("REDIS_AUTH", "hunter2")]).unwrap_err();
+    assert!(said.contains("REDIS_URL") && !said.contains("hunter2"), "{said}");
+    let config =
+        taken(&[("STATSD_HOST", "x"), ("REDIS_POOL_SIZE", "9"), ("BACKEND_TYPE", "memcache")]).unwrap();
+    assert_eq!(config.warnings.len(), 1);
+    let said = config.warnings[0].to_string();
+    assert!(
+        said.contains("BACKEND_TYPE, REDIS_POOL_SIZE, STATSD_HOST: warning: it has no effect here"),
+        "{said}"
+    );
 }

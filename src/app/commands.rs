@@ -13,7 +13,8 @@ use std::path::PathBuf;
 /// Where the configuration comes from: the named file or the usual ones, the environment, the flags.
 #[must_use]
 pub fn source(file: Option<PathBuf>, flags: &ServeArgs) -> Source {
-    Source::find(file, Environment::process()).with_overrides(Overrides {
+    let find = if flags.ratelimit_env { Source::rate_limit } else { Source::find };
+    find(file, Environment::process()).with_overrides(Overrides {
         listen: flags.listen.clone(),
         admin: flags.admin.clone(),
         threads: flags.threads.clone(),

@@ -50,12 +50,14 @@ impl Environment {
 
     /// The names of our own variables that are set.
     pub(super) fn ours(&self) -> Vec<String> {
-        let is_ours = |name: &String| name.starts_with("QUOTAD_");
+        self.names().into_iter().filter(|name| name.starts_with("QUOTAD_")).collect()
+    }
+
+    /// The names of all variables that are set.
+    pub(super) fn names(&self) -> Vec<String> {
         match &self.given {
-            Some(given) => given.keys().filter(|name| is_ours(name)).cloned().collect(),
-            None => {
-                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_ours).collect()
-            }
+            Some(given) => given.keys().cloned().collect(),
+            None => std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Must never: change what is in force; join a key and its value, except to refuse what the original cannot tell apart.
 
 mod descriptor;
+pub(super) mod environment;
 mod folder;
 mod keys;
 mod limit;

@@ -4,6 +4,7 @@ use super::diagnostic::{Diagnostic, Findings, Mistakes, Place, elsewhere};
 use super::document::Document;
 use super::environment::Environment;
 use super::log::LogConfig;
+use super::ratelimit::environment::{Beside, Taken, apply};
 use super::settings::{Overrides, Settings};
 use crate::engine::mistake::Mistake;
 use std::fs::File;
@@ -26,6 +27,17 @@ pub struct Source {
     pub(super) origin: Origin,
     pub(super) environment: Environment,
     pub(super) overrides: Overrides,
+    pub(super) names: Names,
+}
+
+/// Whose variables count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Our own.
+    #[default]
+    Ours,
+    /// Those of envoyproxy/ratelimit too, below our own.
+    RateLimit,
 }
 
 /// Where the text is.
@@ -85,6 +97,21 @@ impl Source {
         source.with_environment(environment)
     }
 
+    /// As [`Source::find`], but with the variables of envoyproxy/ratelimit too, and no file unless one is named.
+    #[must_use]
+    pub fn rate_limit(named: Option<PathBuf>, environment: Environment) -> Self {
+        let variable = environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+        let named = named.or_else(|| variable.map(PathBuf::from));
+        let source = named.map_or_else(|| Self::text("the environment", "{}\n"), Self::file);
+        Self { names: Names::RateLimit, ..source.with_environment(environment) }
+    }
+
+    /// Lays the variables of envoyproxy/ratelimit over the file's settings, if they count.
+    pub(super) fn take_names(&self, settings: &mut Settings, out: &mut Findings<'_>) -> Option<Taken> {
+        let beside = if self.path().is_some() { Beside::File } else { Beside::Nothing };
+        (self.names == Names::RateLimit).then(|| apply(&self.environment, beside, settings, out))
+    }
+
     /// With these variables instead of the process's.
     #[must_use]
     pub fn with_environment(self, environment: Environment) -> Self {
@@ -104,6 +131,7 @@ impl Source {
         let document = Document::default();
         let mut ignored = Findings::new(&document);
         let mut settings = Settings::default();
+        self.take_names(&mut settings, &mut ignored);
         settings.apply_environment(&self.environment, &mut ignored);
         settings.apply_flags(&self.overrides, &mut ignored);
         settings.log
@@ -128,7 +156,12 @@ impl Source {
     }
 
     fn of(origin: Origin) -> Self {
-        Self { origin, environment: Environment::process(), overrides: Overrides::default() }
+        Self {
+            origin,
+            environment: Environment::process(),
+            overrides: Overrides::default(),
+            names: Names::Ours,
+        }
     }
 }
 

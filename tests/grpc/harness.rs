@@ -26,6 +26,7 @@ pub struct Quotad {
 pub struct Start {
     folder: TempDir,
     args: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 pub fn quotad() -> Command {
@@ -36,12 +37,12 @@ impl Start {
     pub fn with(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("quotad.yaml"), config).unwrap();
-        Self { folder, args: Vec::new() }
+        Self { folder, args: Vec::new(), variables: Vec::new() }
     }
 
     /// On the folder of an earlier one.
     pub fn again(folder: TempDir) -> Self {
-        Self { folder, args: Vec::new() }
+        Self { folder, args: Vec::new(), variables: Vec::new() }
     }
 
     /// With a file beside the configuration.
@@ -57,8 +58,14 @@ impl Start {
         self
     }
 
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = quotad();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg("--config").arg(self.folder.path().join("quotad.yaml"));
         if !self.args.iter().any(|arg| arg == "--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
