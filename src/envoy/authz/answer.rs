@@ -42,10 +42,16 @@ pub(super) fn answer(verdict: Verdict, client: Client) -> pb::CheckResponse {
 }
 
 fn allowed(authorized: Authorized) -> pb::CheckResponse {
+    let headers: Vec<_> = authorized.upstream_headers.into_iter().map(set).collect();
+    // Envoy sets first and removes then, and what it sets replaces the client's own.
+    let is_set = |name: &str| {
+        let mut names = headers.iter().filter_map(|option| Some(&option.header.as_ref()?.key));
+        names.any(|key| key.eq_ignore_ascii_case(name))
+    };
+    let headers_to_remove = authorized.remove_headers.into_iter().filter(|name| !is_set(name)).collect();
     let ok = pb::OkHttpResponse {
-        headers: authorized.upstream_headers.into_iter().map(set).collect(),
-        // Envoy removes first and sets then.
-        headers_to_remove: authorized.remove_headers,
+        headers_to_remove,
+        headers,
         response_headers_to_add: authorized.answered.rendered.headers.into_iter().map(set).collect(),
         ..pb::OkHttpResponse::default()
     };
@@ -129,7 +135,7 @@ mod tests {
             good: None,
             lease: None,
             upstream_headers: vec![Header::new("X-User", "a\r\nb: c")],
-            remove_headers: vec!["x-user".to_owned()],
+            remove_headers: vec!["x-user".to_owned(), "x-plan".to_owned()],
         }))
     }
 
@@ -147,8 +153,8 @@ mod tests {
         let allow = answer(judged(Outcome::Allow, Reason::NoPolicy), Client::Http);
         let Some(HttpResponse::OkResponse(ok)) = &allow.http_response else { panic!("{allow:?}") };
         assert_eq!(code(&allow), 0);
-        assert_eq!(values(&ok.headers, "x-user"), ["a  b: c"], "set, over what is removed");
-        assert_eq!(ok.headers_to_remove, ["x-user"]);
+        assert_eq!(values(&ok.headers, "x-user"), ["a  b: c"], "set, over the client's own");
+        assert_eq!(ok.headers_to_remove, ["x-plan"], "Envoy would remove what it has just set");
         assert_eq!(values(&ok.response_headers_to_add, "x-frame-options"), ["DENY"]);
         for (reason, status) in [
             (Reason::TokenMissing, 401),
