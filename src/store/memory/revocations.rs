@@ -143,6 +143,10 @@ fn keep(
         Keep::Until(until) => until,
         Keep::For(span) => now.plus(span),
     };
+    // It is over before it begins, as its token is. Kept, it would come to life when the clock jumps back, and only here.
+    if until <= now {
+        return Ok(true);
+    }
     clear(held, &mut disk, now)?;
     let before = held.read().get(name.as_str()).copied().filter(|entry| entry.until > now);
     if before.is_none() && held.read().len() >= MAX_REVOCATIONS {
