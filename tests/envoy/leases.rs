@@ -264,3 +264,16 @@ async fn a_socket_needs_a_good_token_and_tells_whose_it_is_by_ext_authz() {
 async fn a_socket_needs_a_good_token_and_tells_whose_it_is_by_ext_proc() {
     sockets_need_tokens(Way::ExtProc).await;
 }
+
+#[tokio::test]
+async fn a_socket_whose_subject_is_revoked_is_closed_by_ext_proc() {
+    use quotad::pb::quotad::v1::{RevokeTokenRequest, revoke_token_request};
+    let bed = short_lived(Way::ExtProc).start().await;
+    let mut socket = enter(&bed, &handshake(&bed, Way::ExtProc)).await;
+    let subject =
+        revoke_token_request::Subject { issuer: "example-app".to_owned(), subject: "alice".to_owned() };
+    let target = Some(revoke_token_request::Target::Subject(subject));
+    let mut client = bed.quotad.as_ref().unwrap().client().await;
+    client.revoke_token(RevokeTokenRequest { target }).await.unwrap();
+    until("the socket is closed", async || !socket.talks().await).await;
+}

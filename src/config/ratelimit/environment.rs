@@ -233,7 +233,7 @@ impl Reader<'_, '_> {
             return;
         }
         names.sort();
-        let (message, hint) = ("it has no effect here", "docs/envoy/ratelimit.md says what there is instead");
+        let (message, hint) = ("it has no effect here", "docs/envoy/migration.md says what there is instead");
         self.out.warn(elsewhere(Place::Variable(names.join(", ")), Mistake::new("", message, hint)));
     }
 }
