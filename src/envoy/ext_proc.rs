@@ -11,7 +11,10 @@ use crate::deadline;
 use crate::pb::envoy::service::ext_proc::v3 as pb;
 use crate::shutdown::spawn_local;
 use crate::store::Store;
+use futures_util::StreamExt as _;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use stream::Exchanged;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -34,8 +37,15 @@ impl<S: Store> pb::external_processor_server::ExternalProcessor for Envoy<S> {
         let deadline = deadline::of(&request)?;
         let (metadata, _, messages) = request.into_parts();
         let (answers, receiver) = mpsc::channel(WAITING);
-        let exchanged = Exchanged { envoy: self.clone(), metadata, deadline, messages, answers };
+        let answered = Arc::<AtomicBool>::default();
+        let given = Arc::clone(&answered);
+        let exchanged = Exchanged { envoy: self.clone(), metadata, deadline, messages, answers, answered };
         spawn_local(exchanged.run());
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        // A task that ended without a word, by a panic too, must not look like leave to pass.
+        let unanswered = async move {
+            (!given.load(Ordering::Relaxed)).then(|| Err(Status::internal("the request was not judged")))
+        };
+        let end = futures_util::stream::once(unanswered).filter_map(std::future::ready);
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).chain(end))))
     }
 }

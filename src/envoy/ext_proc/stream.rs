@@ -16,6 +16,8 @@ use crate::store::Store;
 use pb::processing_request::Request;
 use prost_types::value::Kind;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{MissedTickBehavior, interval};
@@ -40,6 +42,8 @@ pub(super) struct Exchanged<S> {
     pub(super) deadline: Deadline,
     pub(super) messages: Streaming<pb::ProcessingRequest>,
     pub(super) answers: Sender<Result<pb::ProcessingResponse, Status>>,
+    /// Set with the first answer.
+    pub(super) answered: Arc<AtomicBool>,
 }
 
 /// What goes on after a request was allowed.
@@ -82,7 +86,6 @@ impl<S: Store> Exchanged<S> {
 
     /// Judges the request; none: the stream is over.
     async fn open(&self, first: &pb::ProcessingRequest) -> Option<Goes> {
-        let service = &self.envoy.service;
         let (verdict, is_grpc) = self.judge(first).await;
         match verdict {
             Verdict::Judged(authorized) if authorized.answered.decision.outcome == Outcome::Allow => {
@@ -109,7 +112,7 @@ impl<S: Store> Exchanged<S> {
             }
             // ext_proc has no other word for it: `failure_mode_allow` decides.
             Verdict::Undecided(_) => {
-                self.say(Err(Status::unavailable(service.refuse(Refusal::Unavailable).status.to_string())));
+                self.say(Err(Status::unavailable("the store cannot answer now")));
                 None
             }
         }
@@ -180,7 +183,9 @@ impl<S: Store> Exchanged<S> {
 
     /// False when Envoy is gone, or reads no more.
     fn say(&self, answer: Result<pb::ProcessingResponse, Status>) -> bool {
-        self.answers.try_send(answer).is_ok()
+        let said = self.answers.try_send(answer).is_ok();
+        self.answered.fetch_or(said, Ordering::Relaxed);
+        said
     }
 }
 
