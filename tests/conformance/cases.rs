@@ -300,6 +300,17 @@ pub(crate) async fn a_revoked_token_is_refused_and_nothing_is_charged<B: Bed>(be
     assert!(!take(&store, with("id-1", "alice", now)).await.revoked);
 }
 
+pub(crate) async fn a_revocation_that_is_over_stays_so_when_the_clock_jumps_back<B: Bed>(bed: B) {
+    let (store, d) = (bed.store().await, bed.domain());
+    bed.set_clock(at(60_000_000));
+    let target = Target::TokenId("id".into());
+    let over = Revocation { issuer: d.as_str().into(), target, keep: Keep::Until(at(30_000_000)) };
+    assert_eq!(store.revoke(over, PATIENCE).await, Ok(true));
+    bed.set_clock(at(1_000_000));
+    let only = Ask { token: Some(Box::new(token(&d, "id", "s", BEGIN.seconds()))), ..Ask::default() };
+    assert!(!take(&store, only).await.revoked);
+}
+
 pub(crate) async fn revoked_wins_over_a_repeated_request<B: Bed>(bed: B) {
     let store = bed.store().await;
     let d = bed.domain();
