@@ -277,3 +277,29 @@ async fn a_socket_whose_subject_is_revoked_is_closed_by_ext_proc() {
     client.revoke_token(RevokeTokenRequest { target }).await.unwrap();
     until("the socket is closed", async || !socket.talks().await).await;
 }
+
+#[tokio::test]
+async fn a_quotad_that_is_killed_takes_its_sockets_along_by_ext_proc_only() {
+    for way in [Way::ExtProc, Way::AccessLog] {
+        let mut bed = plan(way).start().await;
+        let mut socket = enter(&bed, &handshake(&bed, way)).await;
+        let _folder = bed.kill_quotad().await;
+        if way == Way::ExtProc {
+            until("the socket is closed", async || !socket.talks().await).await;
+        } else {
+            until("Envoy misses quotad", async || {
+                bed.envoy.stat("cluster.quotad.membership_healthy").await == 0
+            })
+            .await;
+            assert!(socket.talks().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn sockets_outlive_a_quotad_that_stops_by_ext_proc() {
+    let mut bed = plan(Way::ExtProc).start().await;
+    let mut socket = enter(&bed, &handshake(&bed, Way::ExtProc)).await;
+    bed.quotad.take().unwrap().stop("TERM").await;
+    assert!(socket.talks().await);
+}
