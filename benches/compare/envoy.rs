@@ -136,9 +136,7 @@ fn pairs(program: &Path, folder: &Path) -> anyhow::Result<[Pair; 5]> {
         let envoy = envoy(program, folder, protocol, &service.address)?;
         anyhow::Ok(Pair { name, is_base: false, service, envoy })
     };
-    let base = |name, protocol, service| {
-        anyhow::Ok(Pair { is_base: true, ..pair(name, protocol, service)? })
-    };
+    let base = |name, protocol, service| anyhow::Ok(Pair { is_base: true, ..pair(name, protocol, service)? });
     Ok([
         base("ext_authz, always OK", Protocol::Authz, Server::echo_of("ext-authz", &authz_file)?)?,
         pair(
