@@ -187,3 +187,75 @@ async fn connect(config: &Config) -> io::Result<Pin<Box<dyn Stream>>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::script::Scripts;
+    use bytes::Bytes;
+    use tokio::io::DuplexStream;
+
+    fn pipe(room: usize) -> (Pipe, DuplexStream) {
+        let (stream, other) = tokio::io::duplex(room);
+        let pipe = Pipe {
+            stream: Box::pin(stream),
+            outbox: BytesMut::new(),
+            kept: Kept::Nothing,
+            inbox: BytesMut::new(),
+        };
+        (pipe, other)
+    }
+
+    fn plan(key: &'static str) -> Plan {
+        Plan { keys: vec![key.into()], args: vec![b"\r\n".to_vec()], order: Vec::new(), is_single: true }
+    }
+
+    #[tokio::test]
+    async fn calls_are_written_whole_and_replies_come_in_their_order() {
+        let scripts = Scripts::new(None);
+        // Less room than a command needs, so that each is written in pieces.
+        let (mut pipe, mut redis) = pipe(16);
+        pipe.call(&scripts.one, By::Name, &plan("a"));
+        pipe.call(&scripts.take, By::Name, &plan("b"));
+        let mut expected = Vec::new();
+        for (sha, key) in [(&scripts.one.sha, "a"), (&scripts.take.sha, "b")] {
+            let call =
+                format!("*5\r\n$7\r\nEVALSHA\r\n$40\r\n{sha}\r\n$1\r\n1\r\n$1\r\n{key}\r\n$2\r\n\r\n\r\n");
+            expected.extend_from_slice(call.as_bytes());
+        }
+        let mut read = vec![0; expected.len()];
+        let both = async {
+            redis.read_exact(&mut read).await.unwrap();
+            redis.write_all(b"$3\r\none\r\n-NOSCRIPT x\r\n").await.unwrap();
+        };
+        let (first, ()) = tokio::join!(pipe.reply(), both);
+        assert_eq!(read, expected);
+        assert_eq!(first.unwrap(), Reply::Bulk(Bytes::from_static(b"one")));
+        assert_eq!(pipe.reply().await.unwrap(), Reply::Error("NOSCRIPT x".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_wait_loses_nothing() {
+        let (mut pipe, mut redis) = pipe(64);
+        redis.write_all(b"$4\r\nab").await.unwrap();
+        for _ in 0..3 {
+            tokio::select! {
+                biased;
+                reply = pipe.reply() => panic!("not whole yet: {reply:?}"),
+                () = std::future::ready(()) => {}
+            }
+        }
+        redis.write_all(b"cd\r\n").await.unwrap();
+        assert_eq!(pipe.reply().await.unwrap(), Reply::Bulk(Bytes::from_static(b"abcd")));
+    }
+
+    #[tokio::test]
+    async fn the_end_and_what_is_no_redis_are_errors() {
+        let (mut ended, redis) = pipe(64);
+        drop(redis);
+        assert_eq!(ended.reply().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let (mut foreign, mut web) = pipe(64);
+        web.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
+        assert!(foreign.reply().await.is_err());
+    }
+}
