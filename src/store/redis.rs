@@ -153,8 +153,11 @@ impl Shared {
     /// For what is no decision: fails at once while Redis is away, else says how long to wait. When the decisions'
     /// connection is down so is most likely Redis, whatever the client has noticed yet.
     fn wait(&self, patience: Duration) -> Result<Duration, StoreError> {
-        if !self.is_up() {
+        if !self.away.is_up() {
             return Err(self.away.error());
+        }
+        if !self.connection.is_up() {
+            return Err(StoreError::Unreachable("not connected but for decisions".to_owned()));
         }
         Ok(self.timeout.min(patience))
     }

@@ -386,3 +386,186 @@ async fn who_leaves_takes_no_answer_away_from_the_others() {
     assert_eq!(level(&store, "stayer").await, 200);
     assert!(level(&store, "leaver").await <= 200);
 }
+
+/// Waits until a condition holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        // A poll of a condition with a deadline.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_is_silent_for_long_loses_its_connection_and_comes_back() {
+    let server = Server::start(Kind::Redis7);
+    let mut options = options(&server);
+    options.timeout = Duration::from_millis(20);
+    let store = connected(options).await;
+    server.freeze();
+    let mut sent = 0;
+    until("the connection is given up", async || {
+        let error = failed(store.take(counter("a"), PATIENCE).await);
+        sent += u64::from(matches!(error, StoreError::Timeout(_)));
+        !store.health().reachable
+    })
+    .await;
+    let begun = now();
+    assert!(matches!(failed(store.take(counter("a"), PATIENCE).await), StoreError::Unreachable(_)));
+    assert!(begun.elapsed() < Duration::from_millis(15), "no wait while it is away");
+    assert!(sent <= 2, "{sent} calls were sent into the silence");
+    server.thaw();
+    until("it answers again", async || store.take(counter("b"), PATIENCE).await.is_ok()).await;
+    assert!(level(&store, "a").await <= sent, "what was said not to be sent was not");
+}
+
+#[tokio::test]
+async fn connections_that_break_under_load_lose_no_charge_and_make_none_twice() {
+    let server = Server::start(Kind::Redis7);
+    let store = store(&server).await;
+    let mut admin = server.client();
+    let mut load = Vec::new();
+    for _ in 0..600 {
+        let store = store.clone();
+        load.push(spawn(async move {
+            let (mut done, mut unknown) = (0, 0);
+            while done + unknown < 20 {
+                match store.take(counter("a"), PATIENCE).await {
+                    Ok(_) => done += 1,
+                    Err(StoreError::Timeout(_)) => unknown += 1,
+                    Err(StoreError::Unreachable(_)) => {
+                        // A poll of a condition with a deadline.
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            (done, unknown)
+        }));
+    }
+    while load.iter().any(|load| !load.is_finished()) {
+        admin.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        // Between two cuts calls shall pass as well.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (mut done, mut unknown) = (0, 0);
+    for load in load {
+        let (d, u) = load.await.unwrap();
+        (done, unknown) = (done + d, unknown + u);
+    }
+    until("it is back", async || store.take(counter("b"), PATIENCE).await.is_ok()).await;
+    let level = level(&store, "a").await;
+    assert!(done > 0 && unknown > 0, "{done} done, {unknown} unknown: nothing was cut");
+    assert!((done..=done + unknown).contains(&level), "{done} done, {unknown} unknown, {level} charged");
+}
+
+#[tokio::test]
+async fn a_flush_under_full_batches_mixes_up_no_answers() {
+    let server = Server::start(Kind::Redis7);
+    let store = store(&server).await;
+    let mut admin = server.client();
+    for round in 0..20_u64 {
+        assert_eq!(admin.run(&["SCRIPT", "FLUSH"]), "OK");
+        let users: Vec<String> = (0..600).map(|user| format!("u{user}")).collect();
+        let asks = users.iter().enumerate().map(|(user, name)| {
+            // Each user's answer differs from its neighbours'.
+            let times = if user % 3 == 0 { 2 } else { 1 };
+            futures_util::future::join_all((0..times).map(|_| store.take(counter(name), PATIENCE)))
+        });
+        for (user, answers) in futures_util::future::join_all(asks).await.into_iter().enumerate() {
+            let times = u64::try_from(answers.len()).unwrap();
+            for (turn, answer) in (0..).zip(answers) {
+                let level = answer.unwrap().readings[0].level;
+                assert_eq!(level, round * times + turn, "round {round}, user {user}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_wrong_or_not_asked_for_keeps_nobody_out_longer_than_it_must() {
+    let server = Server::start(Kind::Redis7);
+    let url = server.url().replace("//", "//:hunter2@");
+    let open = connected(RedisOptions { timeout: Duration::from_secs(5), ..RedisOptions::new(url) }).await;
+    assert!(open.take(counter("a"), PATIENCE).await.is_ok(), "a Redis without a password takes everybody");
+    let mut admin = server.client();
+    let strange = store(&server).await;
+    assert_eq!(admin.run(&["CONFIG", "SET", "requirepass", "hunter2"]), "OK");
+    assert_eq!(
+        admin.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).parse::<u64>().is_ok(),
+        true
+    );
+    until("the reason is told", async || match strange.take(counter("a"), PATIENCE).await {
+        Err(StoreError::Unreachable(why)) => why.contains("NOAUTH"),
+        _ => false,
+    })
+    .await;
+    until("who knows the password is let in", async || open.take(counter("a"), PATIENCE).await.is_ok()).await;
+    assert_eq!(admin.run(&["CONFIG", "SET", "requirepass", ""]), "OK");
+    until("and everybody again", async || strange.take(counter("a"), PATIENCE).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left_and_nothing_is_refused_for_good() {
+    let server = Server::start(Kind::Redis7);
+    let store = store(&server).await;
+    let mut admin = server.client();
+    let accepted = |admin: &mut Client| -> u64 {
+        let stats = admin.run(&["INFO", "stats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let before = accepted(&mut admin);
+    assert_eq!(admin.run(&["REPLICAOF", "127.0.0.1", "1"]), "OK");
+    until("a new connection", async || {
+        let error = failed(store.take(counter("a"), PATIENCE).await);
+        assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
+        accepted(&mut admin) > before
+    })
+    .await;
+    assert_eq!(admin.run(&["REPLICAOF", "NO", "ONE"]), "OK");
+    until("it answers again", async || store.take(counter("a"), PATIENCE).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_do_only_what_decisions_need_decides() {
+    let server = Server::start(Kind::Redis7);
+    let mut admin = server.client();
+    let rules = ["+evalsha", "+eval", "+time", "+get", "+set", "+setrange", "+append", "~q1:*"];
+    let user = [&["ACL", "SETUSER", "quotad", "on", ">hunter2", "-@all"][..], &rules].concat();
+    assert_eq!(admin.run(&user), "OK");
+    let url = server.url().replace("//", "//quotad:hunter2@");
+    let store = started(RedisOptions { timeout: Duration::from_secs(5), ..RedisOptions::new(url) });
+    until("it decides", async || store.take(counter("a"), PATIENCE).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn an_address_of_ipv6_leads_to_redis_too() {
+    // `-`: where the machine has no IPv6, Redis does without.
+    let server = Server::start_with(Kind::Redis7, &["--bind", "127.0.0.1", "-::1"]);
+    let url = server.url().replace("127.0.0.1", "[::1]");
+    if std::net::TcpStream::connect(url.trim_start_matches("redis://")).is_err() {
+        return eprintln!("this machine has no IPv6: not tried");
+    }
+    let store = connected(RedisOptions { timeout: Duration::from_secs(5), ..RedisOptions::new(url) }).await;
+    assert!(store.take(counter("a"), PATIENCE).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_driver_ends_with_its_last_store() {
+    let server = Server::start(Kind::Redis7);
+    let (store, driver) = RedisStore::connect(options(&server)).unwrap();
+    let driver = spawn(driver.run());
+    reachable(&store).await;
+    let other = store.clone();
+    drop(store);
+    assert!(other.take(counter("a"), PATIENCE).await.is_ok(), "it serves the other");
+    drop(other);
+    tokio::time::timeout(PATIENCE, driver).await.expect("the driver ends").unwrap();
+    let (store, driver) = RedisStore::connect(RedisOptions::new("redis://127.0.0.1:1")).unwrap();
+    let driver = spawn(driver.run());
+    assert!(store.take(counter("a"), PATIENCE).await.is_err());
+    drop(store);
+    tokio::time::timeout(PATIENCE, driver).await.expect("also while it connects").unwrap();
+}

@@ -131,6 +131,14 @@ pub(super) fn refusal(words: &str) -> StoreError {
     StoreError::Refused(words.to_owned())
 }
 
+/// Whether a new connection may find one who answers: the name may lead to another server by now, or the login to one
+/// that it lets in.
+pub(super) fn is_for_another(words: &str) -> bool {
+    ["READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS"]
+        .iter()
+        .any(|word| words.starts_with(word))
+}
+
 /// Whether Redis did not run a script because it does not know the name.
 pub(super) fn is_unknown_script(words: &str) -> bool {
     words.starts_with("NOSCRIPT")

@@ -3,7 +3,8 @@
 //! Promise: an ask that finds nothing under way is sent at once; one that comes while a call is under way shares the
 //! next. More calls go out before the first is answered only when they are full. A call that is not answered in
 //! time keeps its place until Redis has caught up, so that a server that hangs is not fed with charges that
-//! nobody waits for; one that answers nothing for a second loses its connection.
+//! nobody waits for; one that answers nothing for a second, or for the timeout where that is longer, loses its
+//! connection. So does one that says that it is not the one to ask: a primary that became a replica, a changed password.
 //!
 //! Must never: end while a store is in use; the application runs it as a task of its own. Send a batch twice, but for a
 //! script that Redis did not know and so did not run.
@@ -11,9 +12,9 @@
 use crate::clock;
 use crate::store::StoreError;
 use crate::store::redis::Shared;
-use crate::store::redis::client::{is_unknown_script, refusal};
-use crate::store::redis::line::{MAX_ASKS, Waiting};
-use crate::store::redis::options::{RECONNECT_MS, UNRESPONSIVE};
+use crate::store::redis::client::{is_for_another, is_unknown_script, refusal};
+use crate::store::redis::line::{MAX_ASKS, Waiting, not_sent};
+use crate::store::redis::options::{CONNECT, RECONNECT_MS, UNRESPONSIVE};
 use crate::store::redis::pipe::{By, Pipe};
 use crate::store::redis::plan::Plan;
 use crate::store::redis::reply;
@@ -70,9 +71,13 @@ async fn decide(shared: &Shared) {
         };
         let ended = match opened {
             Ok(pipe) => {
-                pause = Pause::after_success();
                 shared.away.came_back();
-                match Sending::new(shared, pipe).run().await {
+                let mut sending = Sending::new(shared, pipe);
+                let ended = sending.run().await;
+                if sending.has_answered {
+                    pause = Pause::after_success();
+                }
+                match ended {
                     Ok(()) => return,
                     Err(error) => error,
                 }
@@ -97,7 +102,7 @@ async fn refuse(shared: &Shared) {
 }
 
 /// What passes between attempts to connect: doubling, so that a Redis that comes back is not met by all replicas at full
-/// speed.
+/// speed, until a connection has answered a call.
 #[derive(Default)]
 struct Pause {
     next: Duration,
@@ -108,13 +113,14 @@ impl Pause {
         Self { next: Duration::from_millis(RECONNECT_MS.0.into()) }
     }
 
-    /// After the client, so that a store that decides can revoke and renew as well.
+    /// After the client where that comes soon, so that a store that decides can revoke and renew as well.
     async fn then_open(&mut self, shared: &Shared) -> io::Result<Pipe> {
         let (least, most) = RECONNECT_MS;
         tokio::time::sleep(self.next).await;
         self.next =
             (self.next * 2).clamp(Duration::from_millis(least.into()), Duration::from_millis(most.into()));
-        shared.connection.client().wait_for_connect().await.map_err(io::Error::other)?;
+        // Whether it came or not: a client that is in trouble must keep no decision from Redis.
+        let _ = tokio::time::timeout(CONNECT, shared.connection.client().wait_for_connect()).await;
         Pipe::open(shared.connection.config()).await
     }
 }
@@ -133,18 +139,20 @@ struct Sending<'s> {
     pipe: Pipe,
     /// In the order in which they were sent, which is that of the replies.
     calls: VecDeque<Call>,
+    /// Some call has had its reply, and not one for which the connection is given up.
+    has_answered: bool,
 }
 
 impl<'s> Sending<'s> {
     fn new(shared: &'s Shared, pipe: Pipe) -> Self {
-        Self { shared, pipe, calls: VecDeque::with_capacity(MAX_CALLS) }
+        Self { shared, pipe, calls: VecDeque::with_capacity(MAX_CALLS), has_answered: false }
     }
 
     /// Sends and hands out, until the store is gone.
     ///
     /// # Errors
     /// The connection ended. Those under way have learned that the outcome is unknown.
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         let ended = self.go_on().await;
         for call in self.calls.drain(..) {
             hand_out(call, Err(StoreError::Timeout(self.shared.timeout)));
@@ -191,19 +199,34 @@ impl<'s> Sending<'s> {
         if plan.is_single { &self.shared.scripts.one } else { &self.shared.scripts.take }
     }
 
+    /// # Errors
+    /// The reply says that another connection may do better.
     fn answer(&mut self, reply: Reply) -> io::Result<()> {
         let call = self.calls.pop_front().ok_or_else(|| io::Error::other("a reply to nothing"))?;
         match reply {
             Reply::Bulk(bytes) => hand_out(call, Ok(bytes)),
             // Redis lost the script (restart, SCRIPT FLUSH): it did not run. EVAL brings it along, so that no second
             // flush can come between loading and running.
-            Reply::Error(words) if call.by == By::Name && is_unknown_script(&words) => {
-                self.send(Call { by: By::Text, ..call });
+            Reply::Error(words) if call.by == By::Name && is_unknown_script(&words) => self.send_again(call),
+            Reply::Error(words) => {
+                hand_out(call, Err(refusal(&words)));
+                if is_for_another(&words) {
+                    return Err(io::Error::other(words));
+                }
             }
-            Reply::Error(words) => hand_out(call, Err(refusal(&words))),
             Reply::Done => hand_out(call, Err(reply::nonsense())),
         }
+        self.has_answered = true;
         Ok(())
+    }
+
+    /// Unless nobody waits for it any more.
+    fn send_again(&mut self, call: Call) {
+        let now = clock::monotonic();
+        if call.batch.iter().all(|waiting| waiting.is_over(now)) {
+            return hand_out(call, Err(not_sent()));
+        }
+        self.send(Call { by: By::Text, since: now, ..call });
     }
 
     /// Gives up a connection whose oldest call has no reply for too long.
@@ -228,7 +251,8 @@ struct Beat {
 
 impl Beat {
     fn new(timeout: Duration) -> Self {
-        let span = timeout / 2;
+        // Seldom enough to cost nothing, often enough to notice silence in time.
+        let span = (timeout / 2).min(UNRESPONSIVE / 4);
         Self { sleep: Box::pin(tokio::time::sleep(span)), span, runs: true }
     }
 

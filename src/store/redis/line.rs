@@ -38,6 +38,11 @@ impl Waiting {
     pub(super) fn answer(self, answer: Result<Answer, StoreError>) {
         let _ = self.answer.send(answer);
     }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.answer.is_closed() || self.until <= now
+    }
 }
 
 /// Those who wait. Ticket and place are given under one lock, so the line is always in ticket order.
@@ -152,7 +157,7 @@ impl Line {
 }
 
 /// Nothing was applied: whoever asked may decide by other means without charging twice.
-fn not_sent() -> StoreError {
+pub(super) fn not_sent() -> StoreError {
     StoreError::Unreachable("not sent: the calls before it took too long".to_owned())
 }
 

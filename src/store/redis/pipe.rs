@@ -102,11 +102,12 @@ impl Pipe {
     }
 
     fn poll_reply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Reply>> {
-        self.poll_write(context)?;
         loop {
+            // A reply that is here counts, whatever becomes of what is written next.
             if let Some(reply) = resp::read(&mut self.inbox).map_err(io::Error::other)? {
                 return Poll::Ready(Ok(reply));
             }
+            self.poll_write(context)?;
             self.inbox.reserve(READ);
             // A read keeps nothing in its future, so a new one each time goes on where the last one was.
             let read = pin!(self.stream.read_buf(&mut self.inbox));
@@ -137,34 +138,65 @@ impl Pipe {
     }
 }
 
+/// What is said on a new connection before the first call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Greeting {
+    Auth,
+    Select,
+    Ping,
+}
+
+impl Greeting {
+    /// Whether an error in reply to it is none to us.
+    fn bears(self, words: &str) -> bool {
+        match self {
+            // A Redis without a password takes everybody, also one who brings a password. The second is Redis 5's text.
+            Self::Auth => ["ERR AUTH <password> called without", "ERR Client sent AUTH, but no password"]
+                .iter()
+                .any(|start| words.starts_with(start)),
+            Self::Select => false,
+            // A user who may not ping is logged in to a server that is ready.
+            Self::Ping => words.starts_with("NOPERM"),
+        }
+    }
+}
+
 async fn open(config: &Config) -> io::Result<Pipe> {
     let stream = connect(config).await?;
     let mut pipe = Pipe { stream, outbox: BytesMut::new(), kept: Kept::Nothing, inbox: BytesMut::new() };
-    let mut replies = 1;
-    if let Some(password) = &config.password {
-        let user = config.username.as_ref().filter(|user| !user.is_empty());
-        resp::command(&mut pipe.outbox, 2 + usize::from(user.is_some()));
-        resp::word(&mut pipe.outbox, b"AUTH");
-        for word in user.into_iter().chain([password]) {
-            resp::word(&mut pipe.outbox, word.as_bytes());
-        }
-        replies += 1;
-    }
-    if let Some(database) = config.database.filter(|database| *database > 0) {
-        resp::command(&mut pipe.outbox, 2);
-        resp::word(&mut pipe.outbox, b"SELECT");
-        resp::word_of(&mut pipe.outbox, database.into());
-        replies += 1;
-    }
-    // A server that is loading, or wants a password, says so now and not to the first decision.
-    resp::command(&mut pipe.outbox, 1);
-    resp::word(&mut pipe.outbox, b"PING");
-    for _ in 0..replies {
-        if let Reply::Error(words) = pipe.reply().await? {
-            return Err(io::Error::other(words));
+    for greeting in pipe.greet(config) {
+        match pipe.reply().await? {
+            Reply::Error(words) if !greeting.bears(&words) => return Err(io::Error::other(words)),
+            _ => {}
         }
     }
     Ok(pipe)
+}
+
+impl Pipe {
+    fn greet(&mut self, config: &Config) -> Vec<Greeting> {
+        let (out, mut said) = (&mut self.outbox, Vec::with_capacity(3));
+        if let Some(password) = &config.password {
+            let user = config.username.as_ref().filter(|user| !user.is_empty());
+            resp::command(out, 2 + usize::from(user.is_some()));
+            resp::word(out, b"AUTH");
+            for word in user.into_iter().chain([password]) {
+                resp::word(out, word.as_bytes());
+            }
+            said.push(Greeting::Auth);
+        }
+        if let Some(database) = config.database.filter(|database| *database > 0) {
+            resp::command(out, 2);
+            resp::word(out, b"SELECT");
+            resp::word_of(out, database.into());
+            said.push(Greeting::Select);
+        }
+        // A server that is loading, or wants a password, says so now and not to the first decision.
+        resp::command(out, 1);
+        resp::word(out, b"PING");
+        said.push(Greeting::Ping);
+        said
+    }
 }
 
 async fn connect(config: &Config) -> io::Result<Pin<Box<dyn Stream>>> {
@@ -175,17 +207,22 @@ async fn connect(config: &Config) -> io::Result<Pin<Box<dyn Stream>>> {
     let Some(Server { host, port, tls_server_name }) = hosts.first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no server"));
     };
-    let tcp = TcpStream::connect((&**host, *port)).await?;
+    let tcp = TcpStream::connect((bare(host), *port)).await?;
     tcp.set_nodelay(true)?;
     match &config.tls {
         None => Ok(Box::pin(tcp)),
         Some(tls) => {
             let TlsConnector::Rustls(connector) = &tls.connector;
-            let name = tls_server_name.as_ref().unwrap_or(host).to_string();
+            let name = bare(tls_server_name.as_ref().unwrap_or(host)).to_owned();
             let name = ServerName::try_from(name).map_err(io::Error::other)?;
             Ok(Box::pin(connector.connect(name, tcp).await?))
         }
     }
+}
+
+/// A host as it is looked up: in a URL an IPv6 address stands in brackets.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 #[cfg(test)]
