@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// More threads than any machine has cores: a slip.
 pub(super) const MAX_THREADS: usize = 1_024;
 /// Longest path of a unix socket on Linux, without its final zero.
-const MAX_SOCKET_PATH: usize = 107;
+pub(super) const MAX_SOCKET_PATH: usize = 107;
 const HINT: &str = "write an address and a port, such as 127.0.0.1:50051 or [::1]:50051";
 const UNIX_HINT: &str = "or unix:/run/quotad.sock";
 

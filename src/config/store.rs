@@ -4,6 +4,7 @@
 
 use super::diagnostic::Findings;
 use super::fields::{Fields, Scope};
+use super::listen::MAX_SOCKET_PATH;
 use super::settings::{Settings, StoreUrl};
 use super::show;
 use super::tree::Node;
@@ -12,7 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const URL_HINT: &str = "write \"memory:\", redis://HOST:PORT or rediss://HOST:PORT";
+const URL_HINT: &str = "write \"memory:\", redis://HOST:PORT, rediss://HOST:PORT or redis+unix:///PATH";
 /// Longest wait of a decision for its store.
 const MAX_TIMEOUT: Micros = Micros(60 * 1_000_000);
 
@@ -40,7 +41,7 @@ pub struct StoreConfig {
     pub timeout: Duration,
 }
 
-/// A `redis://` or `rediss://` URL; its user and password never show.
+/// A `redis://`, `rediss://` or `redis+unix://` URL; its user and password never show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl(String);
 
@@ -100,6 +101,7 @@ pub(super) fn parse_url(text: &str) -> Result<StoreUrl, (String, String)> {
     };
     match scheme {
         "redis" | "rediss" => check_redis(rest).map(|()| StoreUrl::Redis(RedisUrl(text.to_owned()))),
+        "redis+unix" | "unix" => check_socket(rest).map(|()| StoreUrl::Redis(RedisUrl(text.to_owned()))),
         "redis-sentinel" | "rediss-sentinel" | "redis-cluster" | "rediss-cluster" => Err((
             format!("`{scheme}://` is not supported yet"),
             "write redis://HOST:PORT of one server; Sentinel and Cluster follow".to_owned(),
@@ -143,6 +145,32 @@ fn check_redis(rest: &str) -> Result<(), (String, String)> {
     }
 }
 
+/// `[user:password@]/path[?db=number]`. A user and a password are escaped, so that they have no `/`; a path is not.
+fn check_socket(rest: &str) -> Result<(), (String, String)> {
+    let form =
+        "write redis+unix:///PATH, redis+unix://USER:PASSWORD@/PATH, and ?db=1 behind it for a database";
+    let wrong = |why: &str| Err((why.to_owned(), form.to_owned()));
+    if rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return wrong("a URL has no spaces");
+    }
+    let Some((login, path)) = rest.split_once('/') else { return wrong("the socket has no path") };
+    let host = login.rsplit_once('@').map_or(login, |(_, host)| host);
+    if !matches!(host, "" | "localhost") {
+        return wrong("a unix socket has no host");
+    }
+    let (path, database) = path.split_once('?').unwrap_or((path, "db=0"));
+    // The first slash is no part of it here.
+    if path.is_empty() || path.ends_with('/') || path.len() >= MAX_SOCKET_PATH {
+        return wrong(&format!(
+            "this is no path of a unix socket, which has at most {MAX_SOCKET_PATH} bytes"
+        ));
+    }
+    match database.strip_prefix("db=").map(str::parse::<u8>) {
+        Some(Ok(_)) => Ok(()),
+        _ => wrong("behind the ? stands the database, as a number from 0 to 255"),
+    }
+}
+
 /// `store.timeout`.
 pub(super) fn check_timeout(span: Micros) -> Result<Duration, (String, String)> {
     if span < Micros::from_millis(1) || span > MAX_TIMEOUT {
@@ -167,6 +195,9 @@ mod tests {
             "redis://:pw@[::1]:6379/0",
             "redis://redis",
             "redis://[::1]",
+            "redis+unix:///run/redis.sock",
+            "redis+unix://user:p%40ss@/run/redis.sock?db=3",
+            "unix://:pw@localhost/run/redis.sock",
         ] {
             assert!(matches!(parse_url(good), Ok(StoreUrl::Redis(_))), "{good}");
         }
@@ -179,6 +210,13 @@ mod tests {
             ("redis://h h", "spaces"),
             ("redis://h?x=1", "parameters"),
             ("redis://::1:6379", "host"),
+            ("redis+unix://", "no path"),
+            ("redis+unix:///", "no path of"),
+            ("redis+unix://h/s", "no host"),
+            ("redis+unix://run/redis.sock", "no host"),
+            ("redis+unix:///s?db=256", "database"),
+            ("redis+unix:///s?x=1", "database"),
+            ("redis+unix:///a b", "spaces"),
             ("redis-cluster://h:1", "not supported yet"),
             ("redis-sentinel://h:1", "not supported yet"),
             ("valkey://h:1", "not known"),
@@ -195,13 +233,26 @@ mod tests {
 
     #[test]
     fn a_password_never_shows() {
-        for text in ["redis://user:hunter2@h:1/0", "redis://:hunter2@h", "rediss://:hun@ter2@h:1"] {
+        for text in [
+            "redis://user:hunter2@h:1/0",
+            "redis://:hunter2@h",
+            "rediss://:hun@ter2@h:1",
+            "redis+unix://:hunter2@/run/s?db=1",
+        ] {
             let Ok(StoreUrl::Redis(url)) = parse_url(text) else { panic!("{text}") };
             let shown = format!("{url} {url:?}");
             assert!(!shown.contains("hun") && !shown.contains("ter2"), "{shown}");
             assert_eq!(url.expose(), text);
         }
-        for bad in ["hunter2@h", "redis//:hunter2@h", "postgres://u:hunter2@h", "redis://u:hunter2@h:x"] {
+        for bad in [
+            "hunter2@h",
+            "redis//:hunter2@h",
+            "postgres://u:hunter2@h",
+            "redis://u:hunter2@h:x",
+            "redis+unix://u:hunter2@h/s",
+            "redis+unix://u:hunter2@",
+            "redis+unix:///s?db=hunter2",
+        ] {
             let Err((message, hint)) = parse_url(bad) else { panic!("{bad}") };
             assert!(!format!("{message}{hint}").contains("hunter2"), "{message}");
         }

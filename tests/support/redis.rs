@@ -118,9 +118,14 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The path of its unix socket.
+    pub(crate) fn socket_path(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
     /// `unix://…`
     pub(crate) fn socket_url(&self) -> String {
-        format!("unix://{}", self.dir.path().join("socket").display())
+        format!("unix://{}", self.socket_path().display())
     }
 
     /// Starts it again, empty, on the same port.

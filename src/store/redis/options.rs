@@ -4,7 +4,7 @@
 
 use crate::store::redis::replicas::Replicas;
 use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, TcpConfig, UnresponsiveConfig,
 };
 use std::fmt;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const CLIENT_BUFFER: usize = 1_024;
 /// How to reach Redis or Valkey.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path[?db=n]`.
+    /// `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, `redis+unix://[user:password@]/path[?db=n]`.
     pub url: String,
     /// The longest that one call waits.
     pub timeout: Duration,
@@ -52,7 +52,9 @@ impl fmt::Debug for RedisOptions {
 
 /// The URL of a Redis cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store's URL cannot be used: {why}; write redis://host:port, rediss://host:port or unix:///path")]
+#[error(
+    "the store's URL cannot be used: {why}; write redis://host:port, rediss://host:port or redis+unix:///path"
+)]
 pub struct BadUrl {
     /// In our words, never with a part of the URL that could hold a password.
     why: String,
@@ -87,11 +89,16 @@ pub(super) fn parse_url(url: &str) -> Result<Config, BadUrl> {
     Ok(config)
 }
 
-/// A socket's path with its database. The client's own form has no database, so the query is read here.
+/// A socket's path with its login and database. The client's own form has no database, wants a host beside a login, and
+/// takes the path as it is escaped; so it reads the login alone.
 fn parse_unix(rest: &str) -> Result<Config, BadUrl> {
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let mut config = Config::from_url_unix(&format!("redis+unix://{address}"))
+    let at = address.find('/').ok_or_else(|| BadUrl::new("the socket has no path"))?;
+    let (login, path) = address.split_at(at);
+    let login = login.rsplit_once('@').map_or("", |(login, _)| login);
+    let mut config = Config::from_url_unix(&format!("redis+unix://{login}@socket/"))
         .map_err(|_| BadUrl::new("it does not parse"))?;
+    config.server = ServerConfig::new_unix_socket(path);
     match query.split_once('=') {
         None if query.is_empty() => {}
         Some(("db", number)) => {
@@ -146,6 +153,13 @@ mod tests {
         let socket = parse_url("unix:///run/redis.sock?db=2").unwrap();
         assert!(socket.server.is_unix_socket());
         assert_eq!(socket.database, Some(2));
+        for login in ["user:pass%40word@", "user:pass%40word@localhost"] {
+            let socket = parse_url(&format!("redis+unix://{login}/run/a@b%20.sock")).unwrap();
+            assert_eq!(socket.server, ServerConfig::new_unix_socket("/run/a@b%20.sock"));
+            assert_eq!(socket.username.as_deref(), Some("user"));
+            assert_eq!(socket.password.as_deref(), Some("pass@word"));
+            assert_eq!(socket.database, None);
+        }
     }
 
     #[test]
