@@ -4,6 +4,8 @@
 //! the start. Stop: NOT_SERVING → no new connections → what is in flight ends → exit. Every step has a deadline.
 
 pub mod commands;
+mod health;
+mod pages;
 mod rate_limits;
 mod reload;
 mod screen;
@@ -12,32 +14,22 @@ mod stores;
 use crate::config::{Bind, Config, Diagnostic, Item, Source};
 use crate::engine::rate_limit::RateLimits;
 use crate::pb;
-use crate::server::{Address, BindError, Listener, Pool, WorkerError};
+use crate::server::{Address, BindError, Face, Listener, Pool, WorkerError};
 use crate::service::Live;
 use crate::shutdown::{Stop, asked_to_stop, spawn_local};
 use crate::store::memory::{DataDirError, MemoryOptions, MemoryStore};
 use crate::store::redis::BadUrl;
 use crate::token::{Keys, Verifier};
 use arc_swap::ArcSwap;
+use health::Health;
 use rate_limits::Directory;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::Stores;
-use tonic_health::ServingStatus;
 
 /// Between NOT_SERVING and the end of accepting: load balancers see the first before the second hurts.
 const DRAIN_DELAY: Duration = Duration::from_millis(200);
-
-/// What health checks may ask for by name.
-const SERVICES: [&str; 5] = [
-    "",
-    "quotad.v1.DecisionService",
-    "envoy.service.auth.v3.Authorization",
-    "envoy.service.ratelimit.v3.RateLimitService",
-    // As envoyproxy/ratelimit calls it.
-    "ratelimit",
-];
 
 /// Why the process cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -105,33 +97,28 @@ fn live(config: &Config, verifier: Arc<Verifier>, rate_limits: &RateLimits) -> L
 pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     let started = crate::clock::monotonic();
     let verifier = Arc::new(verifier(&config, Keys::Make).map_err(AppError::Keys)?);
-    let addresses: Vec<Address> = config.listen.grpc.iter().map(address).collect();
-    let listeners = addresses.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+    let listeners = listen(&config)?;
     let stop = Stop::default();
     let directory = Directory::open(&config);
     let shared = Arc::new(ArcSwap::from_pointee(live(&config, verifier, directory.limits())));
     let local = Arc::new(MemoryStore::new(MemoryOptions::default())?);
     let stores = Stores::open(&config, local)?;
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health::new(reporter);
     let threads = threads(&config);
-    let services = stores::Services::new(Arc::clone(&shared), stores, health_service)?;
+    let services = stores::Services::new(Arc::clone(&shared), stores, (health.clone(), health_service))?;
     let lasting = stop.clone();
     let pool = Pool::start(threads, &stop, move |index| services.clone().dispatch(index, lasting.clone()))?;
-    for name in SERVICES {
-        health.set_service_status(name, ServingStatus::Serving).await;
-    }
-    reload::start(source, (config.clone(), directory), Arc::clone(&shared), &stop)?;
+    health.limits(&config, directory.limits()).await;
+    reload::start(source, (config.clone(), directory), Arc::clone(&shared), (&stop, health.clone()))?;
     screen::show(&config, &listeners, threads, started.elapsed())?;
     let asked = stop.clone();
-    let reporter = health.clone();
     spawn_local(async move {
         match asked_to_stop().await {
             Ok(signal) => tracing::info!(signal, "stopping"),
             Err(error) => tracing::error!(%error, "cannot listen for signals; stopping"),
         }
-        for name in SERVICES {
-            reporter.set_service_status(name, ServingStatus::NotServing).await;
-        }
+        health.drain().await;
         tokio::time::sleep(DRAIN_DELAY).await;
         asked.drain();
     });
@@ -153,6 +140,13 @@ fn threads(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     }
+}
+
+/// Binds every listener; none is left when one cannot be.
+fn listen(config: &Config) -> Result<Vec<Listener>, BindError> {
+    let faces = [(Face::Grpc, &config.listen.grpc), (Face::Http, &config.listen.http)];
+    let all = faces.into_iter().flat_map(|(face, binds)| binds.iter().map(move |bind| (face, bind)));
+    all.map(|(face, bind)| Listener::bind(&address(bind), face)).collect()
 }
 
 fn address(bind: &Bind) -> Address {

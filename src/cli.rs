@@ -52,9 +52,10 @@ Exit codes:
 Environment (over the file, under the flags):
   QUOTAD_CONFIG          the configuration file           QUOTAD_STORE_URL       as --store
   QUOTAD_LISTEN_GRPC     as --listen, with commas         QUOTAD_STORE_DATA_DIR  as --data-dir
-  QUOTAD_LISTEN_ADMIN    as --admin                       QUOTAD_STORE_TIMEOUT   as --store-timeout
-  QUOTAD_THREADS         as --threads                     QUOTAD_LOG             as --log
-  NO_COLOR               no colours                       QUOTAD_LOG_FORMAT      as --log-format";
+  QUOTAD_LISTEN_HTTP     as --http                        QUOTAD_STORE_TIMEOUT   as --store-timeout
+  QUOTAD_LISTEN_ADMIN    as --admin                       QUOTAD_LOG             as --log
+  QUOTAD_THREADS         as --threads                     QUOTAD_LOG_FORMAT      as --log-format
+  NO_COLOR               no colours";
 
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]
@@ -107,12 +108,15 @@ pub struct ServeArgs {
     /// The configuration file [default: config/quotad.yaml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Take the variables of envoyproxy/ratelimit too: RUNTIME_ROOT, REDIS_URL, GRPC_PORT and others
+    /// Take the variables of envoyproxy/ratelimit too: RUNTIME_ROOT, REDIS_URL, GRPC_PORT, PORT and others
     #[arg(long)]
     pub ratelimit_env: bool,
     /// Where to serve gRPC: HOST:PORT or unix:/path; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
+    /// Where to serve HTTP/1.1, /json and /healthcheck, with commas between; empty: nowhere
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
     /// Where to serve the admin service; empty: nowhere
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
@@ -239,6 +243,7 @@ impl ServeArgs {
             config: self.config.or(under.config),
             ratelimit_env: self.ratelimit_env || under.ratelimit_env,
             listen: if self.listen.is_empty() { under.listen } else { self.listen },
+            http: self.http.or(under.http),
             admin: self.admin.or(under.admin),
             store: self.store.or(under.store),
             data_dir: self.data_dir.or(under.data_dir),

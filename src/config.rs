@@ -33,7 +33,7 @@ mod warnings;
 pub use diagnostic::{Diagnostic, Mistakes, Place, Severity};
 pub use document::{Excerpt, Position};
 pub use environment::Environment;
-pub use envoy::EnvoyConfig;
+pub use envoy::{EnvoyConfig, RateLimitHealth};
 pub use http::HttpConfig;
 pub use listen::{Bind, Listen};
 pub use locate::Item;
@@ -187,6 +187,7 @@ impl Config {
         };
         [
             ("listen.grpc", self.listen.grpc != new.listen.grpc),
+            ("listen.http", self.listen.http != new.listen.http),
             ("listen.admin", self.listen.admin != new.listen.admin),
             ("threads", self.threads != new.threads),
             ("store.url", url(self) != url(new)),
@@ -217,6 +218,7 @@ fn read(source: &Source, whole: Whole, check: IssuerCheck<'_>, out: &mut Finding
     if let Some(taken) = taken {
         envoy.ratelimit_config = Some(taken.folder);
         envoy.ratelimit_options = taken.options;
+        envoy.ratelimit_health = taken.health;
     }
     let tokens = tokens::read_all(&root, &source.environment, out);
     let policies = read_list(&root, "policies", MAX_POLICIES, out, policies::read);

@@ -42,6 +42,7 @@ fn policy(config: &Config, kind: Kind, name: &str) -> Arc<Policy> {
 
 fn assert_is_the_contract(config: &Config) {
     assert_eq!(config.listen.grpc, [Bind::Tcp("127.0.0.1:50051".parse().unwrap())]);
+    assert_eq!(config.listen.http, []);
     assert_eq!(config.listen.admin, Some("127.0.0.1:50052".parse().unwrap()));
     assert_eq!(config.threads, 0);
     assert_eq!(config.store.timeout, Duration::from_millis(5));
@@ -141,6 +142,7 @@ fn every_documented_default_is_the_default() {
 #[test]
 fn the_redacted_view_reads_back_as_the_same_configuration() {
     let text = "store: {timeout: 1500ms}
+listen: {http: ['127.0.0.1:8080', 'unix:/run/h.sock']}
 http:
   error_body: problem
   limit_headers: [legacy, x]
@@ -268,9 +270,9 @@ fn what_waits_for_the_next_start_is_named() {
         old.restart_needed(&good("threads: 1\nstore: {data_dir: a}\npolicies: [{name: b}]\n")).is_empty()
     );
     let new = good(
-        "threads: 2\nstore: {data_dir: b, timeout: 6ms}\nlisten: {grpc: ['127.0.0.1:9'], admin: null}\n",
+        "threads: 2\nstore: {data_dir: b, timeout: 6ms}\nlisten: {grpc: ['127.0.0.1:9'], http: ['127.0.0.1:8'], admin: null}\n",
     );
-    let keys = ["listen.grpc", "listen.admin", "threads", "store.data_dir", "store.timeout"];
+    let keys = ["listen.grpc", "listen.http", "listen.admin", "threads", "store.data_dir", "store.timeout"];
     assert_eq!(old.restart_needed(&new), keys);
     assert_eq!(old.restart_needed(&good("threads: 1\nstore: {url: 'redis://h'}\n")), ["store.url"]);
 }

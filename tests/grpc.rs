@@ -17,6 +17,10 @@ mod connections;
 mod ext_authz;
 #[path = "grpc/harness.rs"]
 mod harness;
+#[path = "grpc/http.rs"]
+mod http;
+#[path = "grpc/http_client.rs"]
+mod http_client;
 #[path = "grpc/leases_envoy.rs"]
 mod leases_envoy;
 #[path = "grpc/limits.rs"]

@@ -9,7 +9,7 @@ mod cases;
 
 use cases::{CASES, Case, Expect, File};
 use quotad::config::ratelimit::{Domains, DotFiles, RateLimitFolder};
-use quotad::config::{Bind, Config, Environment, LogFormat, Source, StoreKind, load};
+use quotad::config::{Bind, Config, Environment, LogFormat, RateLimitHealth, Source, StoreKind, load};
 use quotad::engine::rate_limit::{Counting, OverLimit, Quota, RateLimitOptions, RateLimitSet, TrioNames};
 use quotad::engine::rule::Algorithm;
 use std::fs;
@@ -211,6 +211,8 @@ fn idle(config: &Config) -> Vec<String> {
 fn variables_of_the_original_are_enough() {
     let config = taken(&[]).unwrap();
     assert_eq!(config.listen.grpc, [Bind::Tcp("0.0.0.0:8081".parse().unwrap())]);
+    assert_eq!(config.listen.http, [Bind::Tcp("0.0.0.0:8080".parse().unwrap())]);
+    assert_eq!(config.envoy.ratelimit_health, RateLimitHealth::Always);
     assert_eq!(config.store.kind, StoreKind::Memory { data_dir: None });
     assert_eq!(idle(&config), Vec::<String>::new());
     let folder = config.envoy.ratelimit_config.clone().unwrap();
@@ -219,6 +221,9 @@ fn variables_of_the_original_are_enough() {
     let config = taken(&[
         ("GRPC_HOST", "::"),
         ("GRPC_PORT", "9000"),
+        ("HOST", "::"),
+        ("PORT", "9001"),
+        ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true"),
         ("REDIS_URL", "redis.local:6379"),
         ("REDIS_SOCKET_TYPE", "tcp"),
         ("REDIS_AUTH", "me:p@ss"),
@@ -241,6 +246,8 @@ fn variables_of_the_original_are_enough() {
     ])
     .unwrap();
     assert_eq!(config.listen.grpc, [Bind::Tcp("[::]:9000".parse().unwrap())]);
+    assert_eq!(config.listen.http, [Bind::Tcp("[::]:9001".parse().unwrap())]);
+    assert_eq!(config.envoy.ratelimit_health, RateLimitHealth::WithLimits);
     let StoreKind::Redis { url } = &config.store.kind else { panic!("{:?}", config.store) };
     assert_eq!(url.expose(), "rediss://me:p%40ss@redis.local:6379");
     let folder = config.envoy.ratelimit_config.clone().unwrap();
@@ -260,9 +267,40 @@ fn variables_of_the_original_are_enough() {
 fn our_own_variables_go_above_those_of_the_original() {
     let config = taken(&[("GRPC_PORT", "9000"), ("QUOTAD_LISTEN_GRPC", "127.0.0.1:1")]).unwrap();
     assert_eq!(config.listen.grpc, [Bind::Tcp("127.0.0.1:1".parse().unwrap())]);
+    let config = taken(&[("PORT", "9000"), ("QUOTAD_LISTEN_HTTP", "")]).unwrap();
+    assert_eq!(config.listen.http, [], "nothing is served there");
     let ours = Source::text("f", "{}").with_environment(Environment::given([("GRPC_PORT", "9000")]));
     let config = load(&ours).unwrap();
     assert_ne!(config.listen.grpc, [Bind::Tcp("0.0.0.0:9000".parse().unwrap())], "only when asked for");
+}
+
+#[test]
+fn a_file_beside_the_variables_keeps_the_addresses_that_they_leave_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quotad.yaml");
+    std::fs::write(&file, "listen: {grpc: ['127.0.0.1:1'], http: ['127.0.0.1:2']}\n").unwrap();
+    let with = |variables: &[(&'static str, &'static str)]| {
+        let environment = Environment::given(variables.iter().copied());
+        load(&Source::rate_limit(Some(file.clone()), environment)).unwrap().listen
+    };
+    let tcp = |text: &str| vec![Bind::Tcp(text.parse().unwrap())];
+    let kept = with(&[]);
+    assert_eq!((kept.grpc, kept.http), (tcp("127.0.0.1:1"), tcp("127.0.0.1:2")));
+    let said = with(&[("PORT", "9")]);
+    assert_eq!((said.grpc, said.http), (tcp("127.0.0.1:1"), tcp("0.0.0.0:9")));
+}
+
+#[test]
+fn a_socket_of_redis_is_taken_with_its_login() {
+    for (variables, wanted) in [
+        (vec![("REDIS_SOCKET_TYPE", "unix")], "redis+unix:///run/redis.sock"),
+        (vec![("REDIS_AUTH", "p@s/s")], "redis+unix://:p%40s%2Fs@/run/redis.sock"),
+        (vec![("REDIS_AUTH", "me:pw")], "redis+unix://me:pw@/run/redis.sock"),
+    ] {
+        let config = taken(&[&variables[..], &[("REDIS_URL", "/run/redis.sock")]].concat()).unwrap();
+        let StoreKind::Redis { url } = &config.store.kind else { panic!("{:?}", config.store) };
+        assert_eq!(url.expose(), wanted);
+    }
 }
 
 #[test]
@@ -270,6 +308,9 @@ fn variables_that_cannot_be_are_named_and_idle_ones_too() {
     let wrong = [
         ("SHADOW_MODE", "perhaps"),
         ("GRPC_PORT", "many"),
+        ("PORT", "many"),
+        ("HOST", "localhost"),
+        ("REDIS_SOCKET_TYPE", "udp"),
         ("REDIS_TYPE", "CLUSTER"),
         ("LOG_LEVEL", "loud"),
         ("LIMIT_LIMIT_HEADER", "a b"),
@@ -278,8 +319,13 @@ fn variables_that_cannot_be_are_named_and_idle_ones_too() {
         let said = taken(&[(name, value), ("REDIS_URL", "r:1")]).unwrap_err();
         assert!(said.contains(&format!("environment variable {name}: ")), "{said}");
     }
-    let said = taken(&[("REDIS_URL", "/run/redis.sock"), ("REDIS_AUTH", "hunter2")]).unwrap_err();
-    assert!(said.contains("REDIS_URL") && !said.contains("hunter2"), "{said}");
+    let unix = ("REDIS_SOCKET_TYPE", "unix");
+    let said = taken(&[unix, ("REDIS_URL", "redis.sock"), ("REDIS_AUTH", "hunter2")]).unwrap_err();
+    assert!(said.contains("variable REDIS_URL: ") && !said.contains("hunter2"), "{said}");
+    let said = taken(&[unix, ("REDIS_URL", "/run/redis.sock"), ("REDIS_TLS", "1")]).unwrap_err();
+    assert!(said.contains("variable REDIS_TLS: "), "{said}");
+    let said = taken(&[("GRPC_PORT", "8080")]).unwrap_err();
+    assert!(said.contains("listen.http") && said.contains("duplicate"), "{said}");
     let config =
         taken(&[("STATSD_HOST", "x"), ("REDIS_POOL_SIZE", "9"), ("BACKEND_TYPE", "memcache")]).unwrap();
     assert_eq!(config.warnings.len(), 1);

@@ -123,7 +123,15 @@ const ONE_PLACE: &[OnePlace] = &[
         why: "every task has a name and an end, and one module hears signals",
     },
     OnePlace {
-        things: &["tonic", "tonic_prost", "tonic_health", "tonic_reflection", "prost", "prost_types"],
+        things: &[
+            "tonic",
+            "tonic_prost",
+            "tonic_health",
+            "tonic_reflection",
+            "prost",
+            "prost_types",
+            "prost_reflect",
+        ],
         places: &[
             "api", "envoy", "codec", "deadline", "pb", "status", "cli", "client", "bench", "server", "admin",
             "app",

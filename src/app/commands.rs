@@ -16,6 +16,7 @@ pub fn source(file: Option<PathBuf>, flags: &ServeArgs) -> Source {
     let find = if flags.ratelimit_env { Source::rate_limit } else { Source::find };
     find(file, Environment::process()).with_overrides(Overrides {
         listen: flags.listen.clone(),
+        http: flags.http.clone(),
         admin: flags.admin.clone(),
         threads: flags.threads.clone(),
         store: flags.store.clone(),

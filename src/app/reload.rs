@@ -3,6 +3,7 @@
 //! Promise: a bad file changes nothing and is logged with its line and hint; a good one is swapped in at once, and
 //! counters go on, because they follow the policies' names.
 
+use super::health::Health;
 use super::rate_limits::{Asked, Directory};
 use super::{AppError, live, located};
 use crate::config::{self, Config, Fingerprint, Source};
@@ -30,6 +31,7 @@ struct Reloader {
     directory: Directory,
     live: Arc<ArcSwap<Live>>,
     stop: Stop,
+    health: Health,
     seen: Vec<(PathBuf, Option<Fingerprint>)>,
 }
 
@@ -38,13 +40,15 @@ pub(super) fn start(
     source: Source,
     (config, directory): (Config, Directory),
     live: Arc<ArcSwap<Live>>,
-    stop: &Stop,
+    (stop, health): (&Stop, Health),
 ) -> Result<(), AppError> {
     let hangups = Hangups::listen()?;
-    let mut reloader = Reloader { source, config, directory, live, stop: stop.clone(), seen: Vec::new() };
+    let stop = stop.clone();
+    let mut reloader = Reloader { source, config, directory, live, stop, health, seen: Vec::new() };
     reloader.seen = reloader.look();
     reloader.refresh_key_sets();
-    spawn_lasting("reload", stop, reloader.run(hangups));
+    let stop = reloader.stop.clone();
+    spawn_lasting("reload", &stop, reloader.run(hangups));
     Ok(())
 }
 
@@ -55,6 +59,7 @@ impl Reloader {
         let mut watcher = watch(&folders, changed);
         self.refresh_directory(Asked::No);
         loop {
+            self.health.limits(&self.config, self.directory.limits()).await;
             let asked = tokio::select! {
                 () = hangups.next() => Asked::Yes,
                 Some(()) = changes.recv() => {

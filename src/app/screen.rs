@@ -5,7 +5,7 @@ use crate::config::{Config, StoreKind};
 use crate::engine::policy::Policy;
 use crate::engine::rule::{Algorithm, Rule};
 use crate::engine::units::Micros;
-use crate::server::{Address, Listener};
+use crate::server::{Address, Face, Listener};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
@@ -20,21 +20,26 @@ pub(super) fn show(
     threads: usize,
     took: Duration,
 ) -> Result<(), AppError> {
-    let addresses: Vec<Address> = listeners.iter().filter_map(Listener::address).collect();
+    let at = |listener: &Listener| Some((listener.face(), listener.address()?));
+    let addresses: Vec<(Face, Address)> = listeners.iter().filter_map(at).collect();
     let text = screen(config, &addresses, threads, took);
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
-fn screen(config: &Config, addresses: &[Address], threads: usize, took: Duration) -> String {
+fn screen(config: &Config, addresses: &[(Face, Address)], threads: usize, took: Duration) -> String {
     let mut text = format!("quotad {}\n", env!("CARGO_PKG_VERSION"));
     let mut line = |label: &str, value: &str| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:<9} {value}");
     };
-    for address in addresses {
-        line("gRPC", &address.to_string());
+    for (face, address) in addresses {
+        let label = match face {
+            Face::Grpc => "gRPC",
+            Face::Http => "HTTP",
+        };
+        line(label, &address.to_string());
     }
     line("store", &store(config));
     line("threads", &threads.to_string());
@@ -100,8 +105,8 @@ fn span(span: Micros) -> String {
 }
 
 /// A line to paste, for the first policy whose partition is easy to make up.
-fn example(policies: &[&Policy], addresses: &[Address]) -> Option<String> {
-    let address = addresses.first()?;
+fn example(policies: &[&Policy], addresses: &[(Face, Address)]) -> Option<String> {
+    let (_, address) = addresses.iter().find(|(face, _)| *face == Face::Grpc)?;
     let target = match address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(path) => format!("unix://{}", path.display()),

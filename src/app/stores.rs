@@ -1,6 +1,7 @@
 //! Which store serves, and the services of one thread over it.
 
-use super::{AppError, reflection};
+use super::health::Health;
+use super::{AppError, pages, reflection};
 use crate::api::Api;
 use crate::codec::{MAX_BATCH, MAX_REQUEST};
 use crate::config::{Config, StoreKind};
@@ -63,10 +64,16 @@ pub(super) struct Services {
     live: Arc<ArcSwap<Live>>,
     stores: Stores,
     others: Routes,
+    health: Health,
 }
 
 impl Services {
-    pub(super) fn new<H>(live: Arc<ArcSwap<Live>>, stores: Stores, health: H) -> Result<Self, AppError>
+    /// Over `stores`, with the health of the process and the service that tells it.
+    pub(super) fn new<H>(
+        live: Arc<ArcSwap<Live>>,
+        stores: Stores,
+        (health, health_service): (Health, H),
+    ) -> Result<Self, AppError>
     where
         H: tonic::codegen::Service<
                 http::Request<tonic::body::Body>,
@@ -79,10 +86,10 @@ impl Services {
             + 'static,
         H::Future: Send + 'static,
     {
-        let others = Routes::new(health)
+        let others = Routes::new(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self { live, stores, others })
+        Ok(Self { live, stores, others, health })
     }
 
     /// The services of one thread.
@@ -92,7 +99,7 @@ impl Services {
     pub(super) async fn dispatch(self, index: usize, stop: Stop) -> Result<Dispatch, BadUrl> {
         match self.stores {
             Stores::Memory(store, local) => {
-                Ok(dispatch(Service::new(self.live, store, local), &stop, self.others))
+                Ok(dispatch(Service::new(self.live, store, local), &stop, self.others, self.health))
             }
             Stores::Redis(options, local) => {
                 let (store, driver) = RedisStore::connect(options)?;
@@ -100,13 +107,13 @@ impl Services {
                 if index == 0 {
                     spawn_lasting("store heartbeat", &stop, heartbeat(store.clone()));
                 }
-                Ok(dispatch(Service::new(self.live, store, local), &stop, self.others))
+                Ok(dispatch(Service::new(self.live, store, local), &stop, self.others, self.health))
             }
         }
     }
 }
 
-fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes) -> Dispatch {
+fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes, health: Health) -> Dispatch {
     let stop = stop.clone();
     let draining = move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let stop = stop.clone();
@@ -122,8 +129,10 @@ fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes) -> Dispa
     let authz = AuthorizationServer::from_arc(Arc::clone(&envoy)).max_decoding_message_size(MAX_BATCH);
     let limits = RateLimitServiceServer::from_arc(Arc::clone(&envoy)).max_decoding_message_size(MAX_BATCH);
     let logs = AccessLogServiceServer::from_arc(Arc::clone(&envoy)).max_decoding_message_size(MAX_BATCH);
+    let pages = pages::pages(&envoy, health);
     let processor = ExternalProcessorServer::from_arc(envoy).max_decoding_message_size(MAX_BATCH);
     Dispatch::new(of(MAX_REQUEST), of(MAX_BATCH), others)
+        .with_pages(pages)
         .with("/envoy.service.ratelimit.v3.RateLimitService/", limits)
         .with("/envoy.service.auth.v3.Authorization/", authz)
         .with("/envoy.service.accesslog.v3.AccessLogService/", logs)

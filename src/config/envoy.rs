@@ -20,6 +20,18 @@ pub struct EnvoyConfig {
     pub ratelimit_config: Option<RateLimitFolder>,
     /// What holds for all limits of the folder.
     pub ratelimit_options: RateLimitOptions,
+    /// Since when the rate limit service is healthy.
+    pub ratelimit_health: RateLimitHealth,
+}
+
+/// Since when the rate limit service is healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateLimitHealth {
+    /// From the start, whatever the folder holds.
+    #[default]
+    Always,
+    /// While limits of the folder are in force.
+    WithLimits,
 }
 
 /// Reads `envoy`.

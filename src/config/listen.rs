@@ -30,6 +30,8 @@ pub enum Bind {
 pub struct Listen {
     /// The decision service; at least one.
     pub grpc: Vec<Bind>,
+    /// HTTP/1.1: `/json` and `/healthcheck` of envoyproxy/ratelimit; empty: not served.
+    pub http: Vec<Bind>,
     /// The admin service; none: not served.
     pub admin: Option<SocketAddr>,
 }
@@ -38,8 +40,23 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             grpc: vec![Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 50_051)))],
+            http: Vec::new(),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 50_052))),
         }
+    }
+}
+
+impl Listen {
+    /// The first address that cannot be opened beside the others, by its key, and why.
+    pub(super) fn clash(&self) -> Option<(&'static str, (String, String))> {
+        let mut binds = self.grpc.clone();
+        for http in &self.http {
+            if let Err(wrong) = add(&mut binds, http.clone()) {
+                return Some(("listen.http", wrong));
+            }
+        }
+        let admin = Bind::Tcp(self.admin?);
+        apart(&binds, &admin).err().map(|wrong| ("listen.admin", wrong))
     }
 }
 
@@ -55,34 +72,41 @@ impl fmt::Display for Bind {
 /// Reads `listen`.
 pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
     let scope = Scope { prefix: "listen.", ..Scope::ROOT };
-    let Some(fields) = Fields::read(node, scope, &["grpc", "admin"], out) else { return };
+    let Some(fields) = Fields::read(node, scope, &["grpc", "http", "admin"], out) else { return };
     if let Some(items) = fields.list("grpc", out) {
-        let mut binds: Vec<Bind> = Vec::new();
-        for item in items {
-            let bind = text(item).and_then(|text| parse_bind(text, &out.document().folder));
-            match bind.and_then(|bind| add(&mut binds, bind)) {
-                Ok(()) => {}
-                Err(wrong) => fields.wrong("grpc", item, wrong, out),
-            }
-        }
+        settings.listen.grpc = read_binds(&fields, "grpc", Vec::new(), out);
         if let (true, Some(list)) = (items.is_empty(), fields.get("grpc")) {
             let wrong = ("a server without an address answers nobody".to_owned(), HINT.to_owned());
             fields.wrong("grpc", list, wrong, out);
         }
-        settings.listen.grpc = binds;
+    }
+    if fields.get("http").is_some() {
+        let grpc = settings.listen.grpc.clone();
+        let opened = grpc.len();
+        settings.listen.http = read_binds(&fields, "http", grpc, out).split_off(opened);
     }
     // `admin:` with nothing behind it switches the admin service off.
     if let Some(entry) = fields.entry("admin") {
         settings.listen.admin = None;
         if let (Some(node), Some(text)) = (fields.get("admin"), fields.text("admin", out)) {
-            match parse_tcp(&text)
-                .and_then(|admin| apart(&settings.listen.grpc, &Bind::Tcp(admin)).map(|()| admin))
-            {
+            let opened = [&*settings.listen.grpc, &*settings.listen.http].concat();
+            match parse_tcp(&text).and_then(|admin| apart(&opened, &Bind::Tcp(admin)).map(|()| admin)) {
                 Ok(admin) => settings.listen.admin = Some(admin),
                 Err(wrong) => fields.wrong(&entry.key.text, node, wrong, out),
             }
         }
     }
+}
+
+/// The addresses of a list, behind those that are `opened` already.
+fn read_binds(fields: &Fields<'_>, key: &str, mut opened: Vec<Bind>, out: &mut Findings<'_>) -> Vec<Bind> {
+    for item in fields.list(key, out).unwrap_or_default() {
+        let bind = text(item).and_then(|text| parse_bind(text, &out.document().folder));
+        if let Err(wrong) = bind.and_then(|bind| add(&mut opened, bind)) {
+            fields.wrong(key, item, wrong, out);
+        }
+    }
+    opened
 }
 
 /// Several addresses from one text with commas.
@@ -132,7 +156,7 @@ fn add(binds: &mut Vec<Bind>, bind: Bind) -> Result<(), (String, String)> {
 }
 
 /// Whether an address can be opened beside others: no two alike, and none inside another's "every interface".
-pub(super) fn apart(binds: &[Bind], new: &Bind) -> Result<(), (String, String)> {
+fn apart(binds: &[Bind], new: &Bind) -> Result<(), (String, String)> {
     let clash = binds.iter().find(|earlier| match (earlier, new) {
         (Bind::Tcp(one), Bind::Tcp(two)) => {
             let same_family = one.is_ipv4() == two.is_ipv4();

@@ -17,6 +17,7 @@ pub(super) fn redacted(config: &Config) -> Value {
     json!({
         "listen": {
             "grpc": config.listen.grpc.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "http": config.listen.http.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "admin": config.listen.admin.map(|admin| admin.to_string()),
         },
         "threads": config.threads,

@@ -6,7 +6,7 @@
 use super::diagnostic::{Findings, Place};
 use super::environment::Environment;
 use super::fields::choice;
-use super::listen::{self, Bind, Listen};
+use super::listen::{self, Listen};
 use super::log::{self, LogConfig};
 use super::nearest::nearest;
 use super::store::{self, RedisUrl, StoreConfig, StoreKind};
@@ -36,6 +36,8 @@ pub(super) struct Settings {
 pub struct Overrides {
     /// `--listen`, repeated: the decision service's addresses.
     pub listen: Vec<String>,
+    /// `--http`: where HTTP/1.1 is served; empty: nowhere.
+    pub http: Option<String>,
     /// `--admin`: the admin service's address; empty: not served.
     pub admin: Option<String>,
     /// `--threads`.
@@ -63,6 +65,7 @@ impl std::fmt::Debug for Overrides {
 #[derive(Clone, Copy)]
 enum Setting {
     ListenGrpc,
+    ListenHttp,
     ListenAdmin,
     Threads,
     StoreUrl,
@@ -73,8 +76,9 @@ enum Setting {
 }
 
 /// The variables, in the order of the documentation. `QUOTAD_CONFIG`, which names the file, is the source's.
-const VARIABLES: [(&str, Setting); 8] = [
+const VARIABLES: [(&str, Setting); 9] = [
     ("QUOTAD_LISTEN_GRPC", Setting::ListenGrpc),
+    ("QUOTAD_LISTEN_HTTP", Setting::ListenHttp),
     ("QUOTAD_LISTEN_ADMIN", Setting::ListenAdmin),
     ("QUOTAD_THREADS", Setting::Threads),
     ("QUOTAD_STORE_URL", Setting::StoreUrl),
@@ -126,6 +130,7 @@ impl Settings {
         let listen = (!flags.listen.is_empty()).then(|| flags.listen.join(","));
         let given = [
             ("--listen", Setting::ListenGrpc, &listen),
+            ("--http", Setting::ListenHttp, &flags.http),
             ("--admin", Setting::ListenAdmin, &flags.admin),
             ("--threads", Setting::Threads, &flags.threads),
             ("--store", Setting::StoreUrl, &flags.store),
@@ -146,6 +151,13 @@ impl Settings {
         let set = match setting {
             Setting::ListenGrpc => {
                 listen::parse_list(text, Path::new("")).map(|binds| self.listen.grpc = binds)
+            }
+            Setting::ListenHttp if text.is_empty() => {
+                self.listen.http = Vec::new();
+                Ok(())
+            }
+            Setting::ListenHttp => {
+                listen::parse_list(text, Path::new("")).map(|binds| self.listen.http = binds)
             }
             Setting::ListenAdmin if text.is_empty() => {
                 self.listen.admin = None;
@@ -169,15 +181,14 @@ impl Settings {
         }
     }
 
-    /// What only the layers together can get wrong: the admin service's address, after each layer was right by itself.
+    /// What only the layers together can get wrong: two listeners on one address, after each layer was right by itself.
     pub(super) fn check_together(&self, out: &mut Findings<'_>) {
-        let Some(admin) = self.listen.admin else { return };
         if out.count() == 0
-            && let Err((message, hint)) = listen::apart(&self.listen.grpc, &Bind::Tcp(admin))
+            && let Some((key, (message, hint))) = self.listen.clash()
         {
             let name = out.document().name.clone();
             let place = Place::File { name, position: None };
-            out.wrong_at(place, Mistake::new("listen.admin", message, hint));
+            out.wrong_at(place, Mistake::new(key, message, hint));
         }
     }
 
@@ -208,6 +219,7 @@ impl Setting {
     fn key(self) -> &'static str {
         match self {
             Self::ListenGrpc => "listen.grpc",
+            Self::ListenHttp => "listen.http",
             Self::ListenAdmin => "listen.admin",
             Self::Threads => "threads",
             Self::StoreUrl => "store.url",

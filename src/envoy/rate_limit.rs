@@ -4,11 +4,13 @@
 
 mod answer;
 mod bounds;
+mod json;
+mod once;
 
 use super::Envoy;
 use crate::deadline;
 use crate::pb::envoy::service::ratelimit::v3 as pb;
-use crate::service::RateLimitCall;
+use crate::service::{Deadline, RateLimitCall};
 use crate::store::Store;
 use tonic::{Request, Response, Status};
 
@@ -19,14 +21,24 @@ impl<S: Store> pb::rate_limit_service_server::RateLimitService for Envoy<S> {
         request: Request<pb::RateLimitRequest>,
     ) -> Result<Response<pb::RateLimitResponse>, Status> {
         let deadline = deadline::of(&request)?;
-        let request = request.into_inner();
-        let descriptors = bounds::descriptors(&request)?;
+        Ok(Response::new(self.limited(&request.into_inner(), deadline).await?))
+    }
+}
+
+impl<S: Store> Envoy<S> {
+    /// The one way of a request, in whichever form it came.
+    async fn limited(
+        &self,
+        request: &pb::RateLimitRequest,
+        deadline: Deadline,
+    ) -> Result<pb::RateLimitResponse, Status> {
+        let descriptors = bounds::descriptors(request)?;
         let call = RateLimitCall {
             domain: &request.domain,
             descriptors: &descriptors,
             hits_addend: request.hits_addend,
         };
         let limited = self.service.rate_limit(call, deadline).await?;
-        Ok(Response::new(answer::of(limited)))
+        Ok(answer::of(limited))
     }
 }

@@ -1,5 +1,8 @@
-//! From a path to a service: the native API by hand, everything else (health, reflection) by tonic's router.
+//! From a path to a service: the native API by hand, everything else (health, reflection) by tonic's router; and the one
+//! function that answers all of HTTP/1.1.
 
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use std::convert::Infallible;
@@ -33,6 +36,9 @@ impl fmt::Debug for Answering {
     }
 }
 
+/// What answers HTTP/1.1: requests are whole when it sees them.
+pub type Pages = Rc<dyn Fn(http::Request<Bytes>) -> Pin<Box<dyn Future<Output = http::Response<Bytes>>>>>;
+
 /// A service of one thread by its path.
 #[derive(Clone)]
 pub struct Dispatch {
@@ -41,6 +47,7 @@ pub struct Dispatch {
     /// By their paths up to the method.
     more: Rc<Vec<(&'static str, Shared)>>,
     others: Routes,
+    pages: Pages,
 }
 
 type Shared = Rc<dyn Fn(Request) -> Boxed>;
@@ -65,7 +72,18 @@ impl Dispatch {
         N: Service<Request, Response = Response, Error = Infallible, Future = Boxed> + Clone + 'static,
     {
         let (native, batches) = (shared(native), shared(batches));
-        Self { native, batches, more: Rc::default(), others: others.prepare() }
+        let pages: Pages = Rc::new(|_| Box::pin(std::future::ready(plain(StatusCode::NOT_FOUND))));
+        Self { native, batches, more: Rc::default(), others: others.prepare(), pages }
+    }
+
+    /// With what answers HTTP/1.1; without it nothing is found there.
+    #[must_use]
+    pub fn with_pages(self, pages: Pages) -> Self {
+        Self { pages, ..self }
+    }
+
+    pub(super) fn pages(&self) -> Pages {
+        Rc::clone(&self.pages)
     }
 
     /// With one more service, whose methods stand under `prefix` (`/package.Service/`).
@@ -77,6 +95,18 @@ impl Dispatch {
         Rc::make_mut(&mut self.more).push((prefix, shared(service)));
         self
     }
+}
+
+/// An answer that says no more than its status, as text.
+#[must_use]
+pub fn plain(status: StatusCode) -> http::Response<Bytes> {
+    let words = format!("{}\n", status.canonical_reason().unwrap_or("Error"));
+    let mut answer = http::Response::new(Bytes::from(words));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 fn shared<N>(service: N) -> Shared

@@ -36,61 +36,92 @@ pub struct BindError {
     source: io::Error,
 }
 
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// gRPC, on HTTP/2.
+    Grpc,
+    /// HTTP/1.1.
+    Http,
+}
+
 /// A bound listener.
 #[derive(Debug)]
-pub enum Listener {
-    /// TCP.
+pub struct Listener {
+    face: Face,
+    bound: Bound,
+}
+
+#[derive(Debug)]
+enum Bound {
     Tcp(StdTcpListener),
-    /// A unix socket, removed when it is dropped.
+    /// Removed when it is dropped.
     Unix(StdUnixListener, PathBuf),
 }
 
 /// An accepted socket, of no runtime yet.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) struct Socket {
+    pub(super) face: Face,
+    pub(super) stream: Stream,
+}
+
+/// What it runs over.
+#[derive(Debug)]
+pub(super) enum Stream {
     Tcp(StdTcpStream),
     Unix(StdUnixStream),
 }
 
 impl Listener {
-    /// Binds an address. A unix socket that nobody listens on any more is replaced.
+    /// Binds an address for a face. A unix socket that nobody listens on any more is replaced.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub fn bind(address: &Address) -> Result<Self, BindError> {
+    pub fn bind(address: &Address, face: Face) -> Result<Self, BindError> {
         let bound = match address {
-            Address::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
-            Address::Unix(path) => bind_unix(path).map(|listener| Self::Unix(listener, path.clone())),
+            Address::Tcp(address) => bind_tcp(*address).map(Bound::Tcp),
+            Address::Unix(path) => bind_unix(path).map(|listener| Bound::Unix(listener, path.clone())),
         };
-        bound.map_err(|source| BindError { address: address.clone(), source })
+        match bound {
+            Ok(bound) => Ok(Self { face, bound }),
+            Err(source) => Err(BindError { address: address.clone(), source }),
+        }
+    }
+
+    /// What is spoken there.
+    #[must_use]
+    pub fn face(&self) -> Face {
+        self.face
     }
 
     /// Where it stands; a port of 0 has become a real one.
     #[must_use]
     pub fn address(&self) -> Option<Address> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
-            Self::Unix(_, path) => Some(Address::Unix(path.clone())),
+        match &self.bound {
+            Bound::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
+            Bound::Unix(_, path) => Some(Address::Unix(path.clone())),
         }
     }
 
     /// Accepts on the current runtime until the future is dropped.
     pub(super) async fn accept_each(&self, mut deal: impl FnMut(Socket)) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => {
+        let mut deal = |stream| deal(Socket { face: self.face, stream });
+        match &self.bound {
+            Bound::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => deal(Socket::Tcp(stream.into_std()?)),
+                        Ok((stream, _)) => deal(Stream::Tcp(stream.into_std()?)),
                         Err(error) => pause_after(&error).await,
                     }
                 }
             }
-            Self::Unix(listener, _) => {
+            Bound::Unix(listener, _) => {
                 let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => deal(Socket::Unix(stream.into_std()?)),
+                        Ok((stream, _)) => deal(Stream::Unix(stream.into_std()?)),
                         Err(error) => pause_after(&error).await,
                     }
                 }
@@ -101,7 +132,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+        if let Bound::Unix(_, path) = &self.bound {
             // The socket is of no use without its listener; one that is gone already is fine.
             let _ = std::fs::remove_file(path);
         }

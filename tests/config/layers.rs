@@ -12,6 +12,7 @@ fn the_environment_stands_over_the_file_and_flags_over_both() {
     let file = "listen: {grpc: ['127.0.0.1:1']}\nthreads: 1\nstore: {data_dir: a, timeout: 1ms}\n";
     let environment = Environment::given([
         ("QUOTAD_LISTEN_GRPC", "127.0.0.1:2, unix:/tmp/q.sock"),
+        ("QUOTAD_LISTEN_HTTP", "127.0.0.1:8080,unix:/tmp/h.sock"),
         ("QUOTAD_LISTEN_ADMIN", ""),
         ("QUOTAD_THREADS", "2"),
         ("QUOTAD_STORE_TIMEOUT", "2ms"),
@@ -23,6 +24,8 @@ fn the_environment_stands_over_the_file_and_flags_over_both() {
     let config = load(&from_environment).unwrap();
     let sock = Bind::Unix(PathBuf::from("/tmp/q.sock"));
     assert_eq!(config.listen.grpc, [Bind::Tcp("127.0.0.1:2".parse().unwrap()), sock]);
+    let sock = Bind::Unix(PathBuf::from("/tmp/h.sock"));
+    assert_eq!(config.listen.http, [Bind::Tcp("127.0.0.1:8080".parse().unwrap()), sock]);
     assert_eq!(config.listen.admin, None);
     assert_eq!(config.threads, 2);
     assert_eq!(config.store.timeout, Duration::from_millis(2));
@@ -31,6 +34,7 @@ fn the_environment_stands_over_the_file_and_flags_over_both() {
 
     let config = load(&from_environment.with_overrides(Overrides {
         listen: vec!["[::1]:3".to_owned()],
+        http: Some(String::new()),
         admin: Some("127.0.0.1:4".to_owned()),
         threads: Some("3".to_owned()),
         store: Some("redis://u:hunter2@127.0.0.1:6379/1".to_owned()),
@@ -39,6 +43,7 @@ fn the_environment_stands_over_the_file_and_flags_over_both() {
     }))
     .unwrap();
     assert_eq!(config.listen.grpc, [Bind::Tcp("[::1]:3".parse().unwrap())]);
+    assert_eq!(config.listen.http, []);
     assert_eq!(config.listen.admin, Some("127.0.0.1:4".parse().unwrap()));
     assert_eq!(config.threads, 3);
     assert_eq!(config.log.format, LogFormat::Text);
@@ -76,6 +81,22 @@ fn a_bad_override_names_its_variable_or_flag() {
     }
     assert!(!shown.contains("hunter2"), "{shown}");
     assert_eq!(source.log(), LogConfig::default(), "logging begins before a mistake in it can be reported");
+}
+
+#[test]
+fn layers_that_open_one_address_twice_are_refused() {
+    let with = |name, value| {
+        let environment = Environment::given([(name, value)]);
+        load(&source("threads: 1\n").with_environment(environment)).unwrap_err().to_string()
+    };
+    for (name, value, key) in [
+        ("QUOTAD_LISTEN_HTTP", "127.0.0.1:50051", "listen.http"),
+        ("QUOTAD_LISTEN_HTTP", "0.0.0.0:50052", "listen.admin"),
+        ("QUOTAD_LISTEN_GRPC", "127.0.0.1:50052", "listen.admin"),
+    ] {
+        let said = with(name, value);
+        assert!(said.contains(key) && said.contains("duplicate"), "{name}={value}: {said}");
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A running quotad.
 pub struct Quotad {
     pub address: String,
+    /// Of HTTP/1.1, where it is served.
+    pub http: Option<String>,
     pub folder: TempDir,
     child: Child,
 }
@@ -77,19 +79,22 @@ impl Start {
     pub fn start(self) -> Quotad {
         let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let (mut address, mut line) = (None, String::new());
+        let (mut address, mut http, mut line) = (None, None, String::new());
         loop {
             line.clear();
             assert!(lines.read_line(&mut line).unwrap() > 0, "quotad ended before it was ready");
             if let Some(found) = line.trim().strip_prefix("gRPC") {
                 address.get_or_insert_with(|| found.trim().to_owned());
             }
+            if let Some(found) = line.trim().strip_prefix("HTTP") {
+                http.get_or_insert_with(|| found.trim().to_owned());
+            }
             if line.starts_with("ready") {
                 break;
             }
         }
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Quotad { address: address.expect("the address on the screen"), folder: self.folder, child }
+        Quotad { address: address.expect("the address on the screen"), http, folder: self.folder, child }
     }
 
     /// For a start that must fail: its exit code, standard output and error.

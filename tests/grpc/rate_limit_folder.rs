@@ -96,6 +96,8 @@ async fn a_mounted_volume_is_swapped_and_variables_name_it() {
         .arg("--ratelimit-env")
         .variable("RUNTIME_ROOT", root.to_str().unwrap())
         .variable("STATSD_HOST", "nowhere")
+        .variable("HOST", "127.0.0.1")
+        .variable("PORT", "0")
         .start();
     let mut client = client(&quotad).await;
     assert_eq!(limit(&mut client).await, Ok(5));

@@ -5,10 +5,12 @@
 
 use super::super::diagnostic::{Findings, Place, elsewhere};
 use super::super::environment::Environment;
+use super::super::envoy::RateLimitHealth;
 use super::super::http::is_header_name;
+use super::super::listen::{self, Bind};
 use super::super::log::LogFormat;
 use super::super::settings::Settings;
-use super::super::{listen, show, store};
+use super::super::{show, store};
 use super::{Domains, DotFiles, RateLimitFolder};
 use crate::engine::mistake::Mistake;
 use crate::engine::rate_limit::{OverLimit, RateLimitOptions, TrioNames};
@@ -18,7 +20,9 @@ use std::sync::Arc;
 /// Where that program looks when nobody says otherwise.
 const USUAL_ROOT: &str = "/srv/runtime_data/current";
 /// What it serves on.
-const USUAL_ADDRESS: (&str, &str) = ("0.0.0.0", "8081");
+const USUAL_HOST: &str = "0.0.0.0";
+const USUAL_GRPC_PORT: &str = "8081";
+const USUAL_HTTP_PORT: &str = "8080";
 const LEVELS: [(&str, &str); 8] = [
     ("trace", "trace"),
     ("debug", "debug"),
@@ -29,8 +33,9 @@ const LEVELS: [(&str, &str); 8] = [
     ("fatal", "error"),
     ("panic", "error"),
 ];
+const SOCKET_SCHEME: &str = "redis+unix://";
 /// Beginnings of names that have no effect here; a whole name is its own beginning.
-const IDLE: [&str; 25] = [
+const IDLE: [&str; 24] = [
     "BACKEND_TYPE",
     "CACHE_KEY_PREFIX",
     "CONFIG_GRPC_XDS_",
@@ -43,7 +48,6 @@ const IDLE: [&str; 25] = [
     "GRPC_CLIENT_TLS_",
     "GRPC_MAX_CONNECTION_AGE",
     "GRPC_SERVER_",
-    "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
     "LOCAL_CACHE_SIZE_IN_BYTES",
     "MEMCACHE_",
     "NEAR_LIMIT_RATIO",
@@ -71,6 +75,7 @@ pub(in super::super) enum Beside {
 pub(in super::super) struct Taken {
     pub(in super::super) folder: RateLimitFolder,
     pub(in super::super) options: RateLimitOptions,
+    pub(in super::super) health: RateLimitHealth,
 }
 
 /// Lays the variables over the file's settings.
@@ -81,12 +86,17 @@ pub(in super::super) fn apply(
     out: &mut Findings<'_>,
 ) -> Taken {
     let mut reader = Reader { environment, out };
-    reader.address(beside, settings);
+    if let Some(binds) = reader.grpc(beside) {
+        settings.listen.grpc = binds;
+    }
+    if let Some(binds) = reader.address(("HOST", "PORT"), USUAL_HTTP_PORT, beside) {
+        settings.listen.http = binds;
+    }
     reader.store(settings);
     reader.log(settings);
     // That program never starts without a configuration unless this says so; here it always does.
     reader.flag("FORCE_START_WITHOUT_INITIAL_CONFIG");
-    let taken = Taken { folder: reader.folder(), options: reader.options() };
+    let taken = Taken { folder: reader.folder(), options: reader.options(), health: reader.health() };
     reader.warn_of_idle();
     taken
 }
@@ -121,38 +131,60 @@ impl Reader<'_, '_> {
         self.out.wrong_at(Place::Variable(name.to_owned()), Mistake::new("", message, hint));
     }
 
-    fn address(&mut self, beside: Beside, settings: &mut Settings) {
-        let (host, port, socket) = (self.text("GRPC_HOST"), self.text("GRPC_PORT"), self.text("GRPC_UDS"));
-        let (name, written) = match (&host, &port, socket) {
-            (_, _, Some(path)) => ("GRPC_UDS", format!("unix:{path}")),
-            (None, None, None) if beside == Beside::File => return,
-            _ => {
-                let host = host.as_deref().unwrap_or(USUAL_ADDRESS.0);
-                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-                let name = if port.is_some() { "GRPC_PORT" } else { "GRPC_HOST" };
-                (name, format!("{host}:{}", port.as_deref().unwrap_or(USUAL_ADDRESS.1)))
-            }
-        };
-        match listen::parse_list(&written, Path::new("")) {
-            Ok(binds) => settings.listen.grpc = binds,
-            Err((message, hint)) => self.wrong(name, &message, &hint),
+    fn grpc(&mut self, beside: Beside) -> Option<Vec<Bind>> {
+        match self.text("GRPC_UDS") {
+            Some(path) => self.binds("GRPC_UDS", &format!("unix:{path}")),
+            None => self.address(("GRPC_HOST", "GRPC_PORT"), USUAL_GRPC_PORT, beside),
+        }
+    }
+
+    /// The address that a pair of variables makes; none: they leave it to the file, or are wrong.
+    fn address(&mut self, names: (&str, &str), usual_port: &str, beside: Beside) -> Option<Vec<Bind>> {
+        let (host, port) = (self.text(names.0), self.text(names.1));
+        if host.is_none() && port.is_none() && beside == Beside::File {
+            return None;
+        }
+        let host = host.as_deref().unwrap_or(USUAL_HOST);
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let name = if port.is_some() { names.1 } else { names.0 };
+        self.binds(name, &format!("{host}:{}", port.as_deref().unwrap_or(usual_port)))
+    }
+
+    fn binds(&mut self, name: &str, written: &str) -> Option<Vec<Bind>> {
+        listen::parse_list(written, Path::new(""))
+            .map_err(|(message, hint)| self.wrong(name, &message, &hint))
+            .ok()
+    }
+
+    fn health(&mut self) -> RateLimitHealth {
+        match self.flag("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED") {
+            true => RateLimitHealth::WithLimits,
+            false => RateLimitHealth::Always,
         }
     }
 
     fn store(&mut self, settings: &mut Settings) {
-        let kind = self.text("REDIS_TYPE");
-        let socket = self.text("REDIS_SOCKET_TYPE");
+        let (kind, socket) = (self.text("REDIS_TYPE"), self.text("REDIS_SOCKET_TYPE"));
         let (login, tls) = (self.text("REDIS_AUTH"), self.flag("REDIS_TLS"));
         let Some(url) = self.text("REDIS_URL") else { return };
         if let Some(kind) = kind.filter(|kind| !kind.eq_ignore_ascii_case("single")) {
             let message = format!("{} is not supported yet", show(&kind));
             return self.wrong("REDIS_TYPE", &message, "name one server: REDIS_TYPE=SINGLE");
         }
-        if url.starts_with('/') || socket.is_some_and(|socket| socket == "unix") {
-            let hint = "name a server: REDIS_SOCKET_TYPE=tcp and REDIS_URL=HOST:PORT";
-            return self.wrong("REDIS_URL", "a unix socket of Redis is not supported here", hint);
+        let url = match socket.as_deref() {
+            Some("unix") => socket_url(&url, login.as_deref()),
+            None if url.starts_with('/') => socket_url(&url, login.as_deref()),
+            None | Some("tcp") => redis_url(&url, login.as_deref(), tls),
+            Some(other) => {
+                let message = format!("{} is no kind of socket", show(other));
+                return self.wrong("REDIS_SOCKET_TYPE", &message, "write tcp or unix");
+            }
+        };
+        if tls && url.starts_with(SOCKET_SCHEME) {
+            let hint = "unset it, or name a server: REDIS_SOCKET_TYPE=tcp and REDIS_URL=HOST:PORT";
+            return self.wrong("REDIS_TLS", "there is no TLS on a unix socket", hint);
         }
-        match store::parse_url(&redis_url(&url, login.as_deref(), tls)) {
+        match store::parse_url(&url) {
             Ok(url) => settings.store_url = url,
             Err((message, hint)) => self.wrong("REDIS_URL", &message, &hint),
         }
@@ -242,11 +274,21 @@ impl Reader<'_, '_> {
 fn redis_url(url: &str, login: Option<&str>, tls: bool) -> String {
     let scheme = if tls { "rediss" } else { "redis" };
     let (scheme, place) = url.split_once("://").unwrap_or((scheme, url));
-    let login = login.filter(|_| !place.contains('@')).map(|login| match login.split_once(':') {
+    let login = login.filter(|_| !place.contains('@')).map(written);
+    format!("{scheme}://{}{place}", login.unwrap_or_default())
+}
+
+/// A URL of ours from the path of a socket.
+fn socket_url(path: &str, login: Option<&str>) -> String {
+    format!("{SOCKET_SCHEME}{}{path}", login.map(written).unwrap_or_default())
+}
+
+/// A password, or a user and a password, as a URL begins with them.
+fn written(login: &str) -> String {
+    match login.split_once(':') {
         Some((user, password)) => format!("{}:{}@", escape(user), escape(password)),
         None => format!(":{}@", escape(login)),
-    });
-    format!("{scheme}://{}{place}", login.unwrap_or_default())
+    }
 }
 
 /// What a URL can hold between `//` and `@`.

@@ -1,0 +1,185 @@
+//! HTTP/1.1, for callers that have no gRPC: a request is read whole, within bounds, and then answered.
+//!
+//! Promise: what is beyond a bound is answered with the status that says so, and its connection ends; nothing that a
+//! client sends ends more than that.
+
+use super::{Ended, to_the_end};
+use crate::server::dispatch::{Pages, plain};
+use crate::shutdown::Stop;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1::{Builder, Connection};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Headers of a request.
+const MAX_HEADERS: usize = 64;
+/// Bytes of the request line and all headers.
+const MAX_HEAD: usize = 16 * 1_024;
+/// Bytes of a body.
+const MAX_BODY: usize = 64 * 1_024;
+/// Bytes of a body beyond its bound that are read all the same: to a client that is still sending, the end of the
+/// connection would be a reset, and the answer lost.
+const MAX_DROPPED: usize = 1_024 * 1_024;
+/// Bytes that wait to be read or written.
+const BUFFER: usize = 64 * 1_024;
+
+/// How long a client is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// From the answer to the end of the next request's headers: an idle connection is closed then.
+    head: Duration,
+    /// For the whole body.
+    body: Duration,
+}
+
+/// The first request of a connection has to come in half of that, see [`super::FIRST_REQUEST`].
+const PATIENCE: Patience = Patience { head: Duration::from_secs(60), body: Duration::from_secs(10) };
+
+pub(super) async fn drive<S>(stream: S, pages: Pages, stop: Stop) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    with(PATIENCE, stream, pages, stop).await
+}
+
+async fn with<S>(patience: Patience, stream: S, pages: Pages, stop: Stop) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut builder = Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // A client that has said all may close its side and still wait for the answer.
+        .half_close(true)
+        .header_read_timeout(patience.head)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(BUFFER);
+    let asked = Rc::new(Cell::new(false));
+    let first = Rc::clone(&asked);
+    let service = service_fn(move |request| {
+        first.set(true);
+        let pages = Rc::clone(&pages);
+        async move { Ok::<_, Infallible>(answer(request, &pages, patience).await.map(Full::new)) }
+    });
+    let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    to_the_end(connection, Connection::graceful_shutdown, &asked, stop).await
+}
+
+async fn answer(request: Request<Incoming>, pages: &Pages, patience: Patience) -> Response<Bytes> {
+    let (head, body) = request.into_parts();
+    let read = tokio::time::timeout(patience.body, whole(&head.headers, body));
+    let refused = match read.await {
+        Ok(Ok(body)) => return pages(Request::from_parts(head, body)).await,
+        Ok(Err(status)) => status,
+        Err(_) => StatusCode::REQUEST_TIMEOUT,
+    };
+    let mut answer = plain(refused);
+    // What is left of the body is no request.
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// The whole body.
+///
+/// # Errors
+/// It has too many bytes, or is broken off.
+async fn whole(headers: &HeaderMap, body: Incoming) -> Result<Bytes, StatusCode> {
+    let waits = headers.contains_key(header::EXPECT);
+    let announced = body.size_hint().lower();
+    if waits && announced > u64::try_from(MAX_BODY).unwrap_or(u64::MAX) {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let (mut kept, mut size, mut body) = (BytesMut::new(), 0_usize, body);
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Err(StatusCode::BAD_REQUEST) };
+        let Ok(data) = frame.into_data() else { continue };
+        size = size.saturating_add(data.len());
+        if size <= MAX_BODY {
+            kept.extend_from_slice(&data);
+        } else if size > MAX_DROPPED {
+            break;
+        }
+    }
+    if size > MAX_BODY { Err(StatusCode::PAYLOAD_TOO_LARGE) } else { Ok(kept.freeze()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::ready;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    const QUICK: Patience = Patience { head: Duration::from_millis(200), body: Duration::from_millis(200) };
+
+    /// What a connection that echoes bodies says to the bytes, until it ends.
+    async fn said(patience: Patience, sent: &[u8]) -> String {
+        let echo: Pages = Rc::new(|request| Box::pin(ready(Response::new(request.into_body()))));
+        let (mut client, server): (DuplexStream, _) = tokio::io::duplex(4 * 1_024 * 1_024);
+        client.write_all(sent).await.unwrap();
+        let serve = with(patience, server, echo, Stop::default());
+        let mut answer = Vec::new();
+        let read = client.read_to_end(&mut answer);
+        let (_, read) = tokio::join!(serve, read);
+        read.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_client_leaves_unfinished_has_an_end() {
+        let idle = said(QUICK, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(idle.starts_with("HTTP/1.1 200 OK\r\n"), "{idle}");
+        assert_eq!(idle.matches("HTTP/1.1").count(), 1, "{idle}");
+        let head = said(QUICK, b"GET / HTTP/1.1\r\nhost:").await;
+        assert!(!head.contains(" 200 "), "{head}");
+        let body = said(QUICK, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab").await;
+        assert!(body.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{body}");
+        assert!(body.contains("\r\nconnection: close\r\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_said_all_still_hears_the_answer() {
+        let late: Pages = Rc::new(|request| {
+            Box::pin(async {
+                // The end of the client's side comes first.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Response::new(request.into_body())
+            })
+        });
+        let (mut client, server) = tokio::io::duplex(4_096);
+        client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let (served, read) =
+            tokio::join!(with(PATIENCE, server, late, Stop::default()), client.read_to_string(&mut answer));
+        assert!(served.is_ok() && read.is_ok());
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ab"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_bound_is_refused_after_it_came() {
+        let post = |length: usize| {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+            [head.into_bytes(), vec![b'x'; length]].concat()
+        };
+        let largest = said(QUICK, &post(MAX_BODY)).await;
+        assert!(largest.starts_with("HTTP/1.1 200 OK\r\n") && largest.ends_with("xx"), "{}", largest.len());
+        for length in [MAX_BODY + 1, MAX_DROPPED * 2] {
+            let refused = said(PATIENCE, &post(length)).await;
+            assert!(refused.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{refused}");
+            assert!(refused.contains("\r\nconnection: close\r\n"), "{refused}");
+        }
+        let waiting = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 65537\r\n\r\n";
+        let refused = said(PATIENCE, waiting).await;
+        assert!(refused.starts_with("HTTP/1.1 413 "), "not asked to go on: {refused}");
+    }
+}
