@@ -4,13 +4,15 @@
 //! nothing is locked between them. docs/performance.md has the figures beside tonic's own transport.
 //!
 //! Promises: every listener is bound before anything else starts; connections are dealt to the thread that holds
-//! fewest; each has bounds on streams, headers and age; a drain finishes what is in flight and ends in time.
+//! fewest; each has bounds on streams, headers, age and the wait for a message; a drain finishes what is in flight and ends in time.
 
+mod arriving;
 mod connection;
 mod dispatch;
 mod listener;
 mod worker;
 
+pub use arriving::Arriving;
 pub use dispatch::{Answering, Dispatch};
 pub use listener::{Address, BindError, Listener};
 pub use worker::{Pool, WorkerError};

@@ -82,6 +82,9 @@ pub enum ServiceError {
     /// The caller's deadline passed before anything was charged.
     #[error("the deadline passed before the decision; nothing was charged")]
     TooLate,
+    /// The caller's deadline passed while the store was writing.
+    #[error("the deadline passed while the store was asked; the change may have been made")]
+    InDoubt,
     /// The store cannot answer and the policy says to say so.
     #[error("the store cannot answer now")]
     Store(#[from] StoreError),

@@ -120,9 +120,10 @@ impl<S: Store> Envoy<S> {
         match error {
             ServiceError::Invalid { .. } => Verdict::Refused(self.service.refuse(Refusal::Malformed)),
             ServiceError::Lookup(unknown) => Verdict::Refused(self.service.refuse_unconfigured(unknown)),
-            ServiceError::TooLate | ServiceError::Store(_) | ServiceError::RateLimit(_) => {
-                Verdict::Undecided(self.service.refuse(Refusal::Unavailable))
-            }
+            ServiceError::TooLate
+            | ServiceError::InDoubt
+            | ServiceError::Store(_)
+            | ServiceError::RateLimit(_) => Verdict::Undecided(self.service.refuse(Refusal::Unavailable)),
         }
     }
 }

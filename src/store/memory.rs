@@ -207,8 +207,8 @@ impl Store for MemoryStore {
         Ok(self.release_now(&lease, self.clock.now()))
     }
 
-    async fn revoke(&self, revocation: Revocation, _: Duration) -> Result<bool, StoreError> {
-        self.revocations.revoke(revocation, self.clock.now()).await
+    async fn revoke(&self, revocation: Revocation, patience: Duration) -> Result<bool, StoreError> {
+        self.revocations.revoke(revocation, self.clock.now(), patience).await
     }
 
     fn replicas(&self) -> u64 {
