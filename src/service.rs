@@ -11,6 +11,7 @@ mod check;
 mod connection;
 mod facts;
 mod fallback;
+mod identity;
 mod plan;
 mod rate_limit;
 mod terms;

@@ -147,6 +147,24 @@ async fn identity_headers_are_set_from_the_token_and_removed_everywhere() {
 }
 
 #[tokio::test]
+async fn an_identity_header_spelled_otherwise_is_removed_too_and_policies_stay_exact() {
+    let quotad = Quotad::start(CONFIG);
+    let mut client = quotad.client().await;
+    let token = mint(&quotad.config_path(), "alice");
+    let bearer = format!("Bearer {token}");
+    let forged =
+        [("X_User_Id", "admin"), ("x_plan", "gold"), ("x_plans", "gold"), ("authorization", &bearer)];
+    for path in ["/public", "/soft", "/ai/chat"] {
+        let answer = authorize(&mut client, http("GET", path, &forged)).await;
+        assert_eq!(decision(&answer).outcome(), pb::Outcome::Allow, "{path}");
+        assert_eq!(answer.remove_headers, ["x-user-id", "x-plan", "x_user_id", "x_plan"], "{path}");
+    }
+    // The policy looks at x-plan-hint; another spelling is another header.
+    let hinted = authorize(&mut client, http("GET", "/hinted?key=a", &[("x_plan_hint", "gold")])).await;
+    assert_eq!(decision(&hinted).reason(), pb::Reason::NoPolicy);
+}
+
+#[tokio::test]
 async fn tokens_where_a_route_needs_them() {
     let quotad = Quotad::start(CONFIG);
     let mut client = quotad.client().await;
