@@ -14,6 +14,7 @@ mod fallback;
 mod identity;
 mod plan;
 mod rate_limit;
+mod repeat;
 mod terms;
 mod token;
 

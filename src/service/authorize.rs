@@ -16,7 +16,7 @@ use crate::service::identity::{removed, told};
 use crate::service::plan::{Amount, Plan, check_domain, domain_or_default};
 use crate::service::terms::LeaseTerms;
 use crate::service::token::refused;
-use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
+use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer, repeat};
 use crate::store::Store;
 use crate::token::extract::Found;
 use crate::token::{Good, extract};
@@ -193,7 +193,7 @@ impl<S: Store> Service<S> {
         }
         let request_id = (!call.request_id.is_empty()).then(|| call.request_id.into());
         let ask = Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), request_id };
-        match self.store.take(ask, deadline.left()?).await {
+        match repeat::take(&self.store, ask, deadline).await? {
             Ok(answer) if answer.revoked => Ok(Decision::plain(Outcome::Deny, Reason::TokenRevoked)),
             Ok(answer) => {
                 if let Some(good) = good.filter(|_| probed) {

@@ -186,8 +186,9 @@ impl MemoryStore {
 impl Store for MemoryStore {
     const MAY_BE_AWAY: bool = false;
 
-    async fn take(&self, ask: Ask, _patience: Duration) -> Result<Answer, StoreError> {
-        Ok(self.take_now(&ask))
+    async fn take(&self, mut ask: Ask, _patience: Duration) -> Result<Answer, StoreError> {
+        let places = ask.sort();
+        Ok(self.take_now(&ask).placed(&places))
     }
 
     async fn renew(&self, leases: Vec<HeldLease>, _: Duration) -> Result<Vec<Renewed>, StoreError> {

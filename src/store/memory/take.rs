@@ -78,7 +78,8 @@ impl MemoryStore {
             && let Some(shard) = locked.shard(id)
         {
             let until = now.plus(request_memory(ask));
-            shard.remember(id, Remembered { answer: answer.clone(), until }, self.max_keys_a_shard);
+            let again = Answer { repeated: true, ..answer.clone() };
+            shard.remember(id, Remembered { answer: again, until }, self.max_keys_a_shard);
         }
         self.sweep(locked, now);
         answer
@@ -203,7 +204,7 @@ fn request_memory(ask: &Ask) -> Micros {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::ask::{Ask, Demand, Take, Weight};
+    use crate::engine::ask::{Answer, Ask, Demand, Take, Weight};
     use crate::engine::key::Key;
     use crate::engine::rule::Rule;
     use crate::engine::units::Micros;
@@ -252,12 +253,13 @@ mod tests {
         question.request_id = Some("r1".into());
         let first = store.take_now(&question);
         at.fetch_add(5, Ordering::SeqCst);
-        assert_eq!(store.take_now(&question), first);
+        let again = |answer: &Answer| Answer { repeated: true, ..answer.clone() };
+        assert_eq!(store.take_now(&question), again(&first));
         question.request_id = Some("r2".into());
         let second = store.take_now(&question);
         assert!(!second.readings[0].fits);
         at.fetch_add(1_000, Ordering::SeqCst);
-        assert_eq!(store.take_now(&question), second, "a denial is repeated too");
+        assert_eq!(store.take_now(&question), again(&second), "a denial is repeated too");
     }
 
     #[test]
