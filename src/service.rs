@@ -6,6 +6,7 @@
 //!
 //! Must never: touch the store for a caller whose deadline has passed, or let a store's failure pass as an exact answer.
 
+mod adopt;
 mod authorize;
 mod check;
 mod connection;
