@@ -3,7 +3,7 @@
 use crate::Options;
 use crate::cell::{Found, block_on, median};
 use crate::child::{Server, free_address};
-use crate::load::requests;
+use crate::load::{Pace, requests};
 use crate::rate_limit;
 use crate::table::{Target, markdown, maybe, number, ratio, verdict};
 use anyhow::{Context as _, ensure};
@@ -19,8 +19,19 @@ use std::time::Duration;
 
 /// Connections, one request at a time on each.
 const CONNECTIONS: u32 = 8;
-const COLUMNS: [&str; 6] =
-    ["Envoy with", "requests/s", "p50 us", "p99 us", "service CPU us/request", "p99 of always OK's"];
+/// Of what a service that always answers OK carries in a closed loop, the part that is then offered to each.
+const OFFERED: f64 = 0.5;
+const COLUMNS: [&str; 9] = [
+    "Envoy with",
+    "requests/s, closed loop",
+    "p50 us",
+    "p99 us",
+    "requests/s, offered",
+    "p50 us",
+    "p99 us",
+    "service CPU us/request",
+    "Envoy CPU us/request",
+];
 /// The same work as a user's: a route, a counter for each user.
 const AUTHZ: &str = "\
 policies:
@@ -39,8 +50,17 @@ enum Protocol {
 /// A service behind an Envoy of its own.
 struct Pair {
     name: &'static str,
+    /// What the others of its protocol are compared with.
+    is_base: bool,
     service: Server,
     envoy: Server,
+}
+
+/// A pair in a closed loop, and at the pace at which all of a protocol are compared.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    closed: Found,
+    paced: Found,
 }
 
 /// Measures in alternating rounds and prints a section.
@@ -49,26 +69,54 @@ pub(crate) fn compare(options: &Options) -> anyhow::Result<String> {
         Environment::process().get("QUOTAD_ENVOY").context("--envoy needs QUOTAD_ENVOY")?.into();
     let folder = tempfile::tempdir()?;
     let pairs = pairs(&program, folder.path())?;
-    let mut rounds = vec![Vec::new(); pairs.len()];
+    let mut closed = vec![Vec::new(); pairs.len()];
+    let mut paced = closed.clone();
     for _ in 0..options.rounds.max(1) {
-        for (pair, found) in pairs.iter().zip(&mut rounds) {
-            let pids = (Some(pair.service.pid()), None);
-            let one = requests(&pair.envoy.address, (CONNECTIONS, options.span()), pids)?;
-            ensure!(one.server.is_some_and(|cpu| cpu > 0.0), "{}: Envoy asks nobody", pair.name);
-            found.push(one);
+        let mut offered = 0.0;
+        for ((pair, closed), paced) in pairs.iter().zip(&mut closed).zip(&mut paced) {
+            let found = pair.load(Pace::Closed, options.span())?;
+            if pair.is_base {
+                offered = found.rate * OFFERED;
+            }
+            closed.push(found);
+            paced.push(pair.load(Pace::Rate(offered), options.span())?);
         }
     }
-    let found: Vec<Found> = rounds.iter().map(|rounds| median(rounds)).collect();
-    let [authz_ok, authz_same, authz, limit_ok, limit] = found.as_slice() else { return Ok(String::new()) };
-    let bases = [authz_ok, authz_ok, authz_ok, limit_ok, limit_ok];
-    let rows: Vec<_> =
-        pairs.iter().zip(&found).zip(bases).map(|((pair, found), base)| row(pair, found, base)).collect();
+    let found: Vec<Measured> = closed
+        .iter()
+        .zip(&paced)
+        .map(|(closed, paced)| Measured { closed: median(closed), paced: median(paced) })
+        .collect();
+    let rows: Vec<_> = pairs.iter().zip(&found).map(|(pair, found)| row(pair, found)).collect();
     let table = markdown(COLUMNS, &rows);
-    let p99 = |found: &Found, base: &Found| ratio(Some(found.p99), Some(base.p99));
-    let mut text = verdict("ext_authz, p99 of always OK's", p99(authz, authz_ok), Target::Most(1.15));
-    text += &verdict("the same, of always the same OK's", p99(authz, authz_same), Target::Most(1.15));
-    text += &verdict("rate limit service, p99 of always OK's", p99(limit, limit_ok), Target::Most(1.15));
+    let text = verdicts(&found);
     Ok(format!("### Through Envoy, {CONNECTIONS} connections, embedded store\n\n{table}\n{text}"))
+}
+
+fn verdicts(found: &[Measured]) -> String {
+    let [authz_ok, authz_same, authz, limit_ok, limit] = found else { return String::new() };
+    let target = Target::Most(1.15);
+    let offered = |one: &Measured, base: &Measured| ratio(Some(one.paced.p99), Some(base.paced.p99));
+    let closed = |one: &Measured, base: &Measured| ratio(Some(one.closed.p99), Some(base.closed.p99));
+    [
+        ("ext_authz, p99 of always OK's, both at the same rate", offered(authz, authz_ok)),
+        ("the same, of always the same OK's", offered(authz, authz_same)),
+        ("the same, of always OK's, in a closed loop", closed(authz, authz_ok)),
+        ("the same, of always the same OK's, in a closed loop", closed(authz, authz_same)),
+        ("rate limit service, p99 of always OK's, both at the same rate", offered(limit, limit_ok)),
+        ("the same, in a closed loop", closed(limit, limit_ok)),
+    ]
+    .map(|(what, ratio)| verdict(what, ratio, target))
+    .concat()
+}
+
+impl Pair {
+    fn load(&self, pace: Pace, span: Duration) -> anyhow::Result<Found> {
+        let pids = (Some(self.service.pid()), Some(self.envoy.pid()));
+        let found = requests(&self.envoy.address, (CONNECTIONS, pace, span), pids)?;
+        ensure!(found.server.is_some_and(|cpu| cpu > 0.0), "{}: Envoy asks nobody", self.name);
+        Ok(found)
+    }
 }
 
 fn pairs(program: &Path, folder: &Path) -> anyhow::Result<[Pair; 5]> {
@@ -86,17 +134,18 @@ fn pairs(program: &Path, folder: &Path) -> anyhow::Result<[Pair; 5]> {
     std::fs::write(&same_file, one_answer(&quotad_authz.address)?.encode_to_vec())?;
     let pair = |name, protocol, service: Server| {
         let envoy = envoy(program, folder, protocol, &service.address)?;
-        anyhow::Ok(Pair { name, service, envoy })
+        anyhow::Ok(Pair { name, is_base: false, service, envoy })
     };
+    let base = |name, protocol, service| anyhow::Ok(Pair { is_base: true, ..pair(name, protocol, service)? });
     Ok([
-        pair("ext_authz, always OK", Protocol::Authz, Server::echo_of("ext-authz", &authz_file)?)?,
+        base("ext_authz, always OK", Protocol::Authz, Server::echo_of("ext-authz", &authz_file)?)?,
         pair(
             "ext_authz, always the OK of quotad, with its headers",
             Protocol::Authz,
             Server::echo_of("ext-authz", &same_file)?,
         )?,
         pair("ext_authz, quotad", Protocol::Authz, quotad_authz)?,
-        pair("rate limit, always OK", Protocol::RateLimit, Server::echo_of("rate-limit", &limit_file)?)?,
+        base("rate limit, always OK", Protocol::RateLimit, Server::echo_of("rate-limit", &limit_file)?)?,
         pair("rate limit, quotad", Protocol::RateLimit, quotad_limits)?,
     ])
 }
@@ -198,13 +247,17 @@ static_resources:
     ))
 }
 
-fn row(pair: &Pair, found: &Found, base: &Found) -> [String; 6] {
+fn row(pair: &Pair, found: &Measured) -> [String; 9] {
+    let Measured { closed, paced } = found;
     [
         pair.name.to_owned(),
-        number(found.rate),
-        number(found.p50),
-        number(found.p99),
-        maybe(found.server),
-        crate::table::times(ratio(Some(found.p99), Some(base.p99))),
+        number(closed.rate),
+        number(closed.p50),
+        number(closed.p99),
+        number(paced.rate),
+        number(paced.p50),
+        number(paced.p99),
+        maybe(paced.server),
+        maybe(paced.redis),
     ]
 }

@@ -11,10 +11,10 @@ use quotad::cli::bench::usage::cpu_time;
 use quotad::cli::bench::wire::{Caller, Line};
 use quotad::clock;
 use std::cell::RefCell;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// Whose processor time is counted: the service's, and Redis's.
 pub(crate) type Pids = (Option<u32>, Option<u32>);
@@ -51,16 +51,38 @@ pub(crate) fn calls(
     })?
 }
 
+/// How fast requests come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// The next when the last is answered.
+    Closed,
+    /// So many a second in all, whatever the answers take.
+    Rate(f64),
+}
+
 /// Gets one path again and again on each connection, by HTTP/1.1 that is kept alive. Every answer must be a 200.
 pub(crate) fn requests(
     address: &str,
-    (connections, span): (u32, Duration),
+    (connections, pace, span): (u32, Pace, Duration),
     pids: Pids,
 ) -> anyhow::Result<Found> {
+    let interval = interval(span);
+    let apart = match pace {
+        Pace::Closed => None,
+        Pace::Rate(rate) => Some(Duration::from_secs_f64(rate.recip())),
+    };
+    // A thread each: the timers of a runtime are too coarse to pace by.
+    let threads = (0..connections).map(|number| {
+        let address = address.to_owned();
+        let turns = apart.map(|apart| (interval.0 - span / 6 + apart * number, apart * connections));
+        tokio::task::spawn_blocking(move || requester(&address, turns, interval))
+    });
     block_on(async {
-        let interval = interval(span);
-        let each = (0..connections).map(|_| requester(address, interval));
-        found(try_join_all(each), interval, pids).await
+        let all = async {
+            let ended = try_join_all(threads).await?;
+            ended.into_iter().collect::<anyhow::Result<Vec<_>>>()
+        };
+        found(all, interval, pids).await
     })?
 }
 
@@ -118,21 +140,32 @@ async fn lane(
     Ok(histogram)
 }
 
-async fn requester(address: &str, (from, to): Interval) -> anyhow::Result<Histogram<u64>> {
+/// With `turns`, the first moment and the time between, it waits for its turn, and counts from then when it is late.
+fn requester(
+    address: &str,
+    mut turns: Option<(Instant, Duration)>,
+    (from, to): Interval,
+) -> anyhow::Result<Histogram<u64>> {
     const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nhost: bench\r\nx-user: bench\r\n\r\n";
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let (mut histogram, mut reply) = (histogram()?, vec![0; 16 * 1024]);
     loop {
-        let sent = clock::monotonic();
+        let mut sent = clock::monotonic();
+        if let Some((turn, apart)) = &mut turns {
+            wait_until(*turn);
+            // One who wakes late from its wait is late by the timer's fault, one who did not wait by the server's.
+            sent = if *turn > sent { clock::monotonic() } else { *turn };
+            *turn += *apart;
+        }
         if sent >= to {
             return Ok(histogram);
         }
-        stream.write_all(REQUEST).await?;
+        stream.write_all(REQUEST)?;
         let mut length = 0;
         // Answers without a body end with their headers.
         while !reply.get(..length).unwrap_or_default().ends_with(b"\r\n\r\n") {
-            let read = stream.read(reply.get_mut(length..).unwrap_or_default()).await?;
+            let read = stream.read(reply.get_mut(length..).unwrap_or_default())?;
             length += read;
             if read == 0 {
                 bail!("Envoy closed the connection");
@@ -143,6 +176,11 @@ async fn requester(address: &str, (from, to): Interval) -> anyhow::Result<Histog
         }
         record(&mut histogram, sent, from);
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this thread is one client and serves nobody")]
+fn wait_until(moment: Instant) {
+    std::thread::sleep(moment.saturating_duration_since(clock::monotonic()));
 }
 
 fn record(histogram: &mut Histogram<u64>, sent: Instant, from: Instant) {

@@ -13,9 +13,11 @@
 //! | `revoke.lua` | revocations |
 //! | `heartbeat.lua`, `replicas.rs` | who shares this Redis |
 //! | `probe.lua`, `check.rs` | start-up checks |
-//! | `line.rs`, `driver.rs`, `client.rs` | waiting, sending, the connection |
+//! | `line.rs`, `driver.rs`, `pipe.rs`, `resp.rs`, `away.rs` | decisions: waiting, sending, their connection and its protocol |
+//! | `client.rs`, `upkeep.rs` | the connection of everything else |
 //! | `name.rs`, `life.rs` | names and expiry of keys |
 
+mod away;
 mod check;
 mod client;
 mod driver;
@@ -25,10 +27,13 @@ mod line;
 mod name;
 mod options;
 mod pack;
+mod pipe;
 mod plan;
 mod replicas;
 mod reply;
+mod resp;
 mod script;
+mod upkeep;
 
 pub use driver::RedisDriver;
 pub use options::{BadUrl, DEFAULT_TIMEOUT, RedisOptions};
@@ -39,6 +44,7 @@ use crate::engine::ask::{Answer, Ask};
 use crate::engine::revocation::{Keep, Revocation, Target};
 use crate::engine::units::{Micros, Moment};
 use crate::store::{HeldLease, Renewed, Store, StoreError, StoreHealth};
+use away::Away;
 use bytes::Bytes;
 use client::Connection;
 use futures_util::{StreamExt, TryStreamExt};
@@ -67,6 +73,8 @@ pub struct RedisStore {
 struct Shared {
     /// Leases and revocations go straight to it.
     connection: Connection,
+    /// Whether the decisions' own connection stands.
+    away: Away,
     /// Decisions wait here to share a call.
     line: Line,
     scripts: Scripts,
@@ -101,6 +109,7 @@ impl RedisStore {
     pub fn connect(options: RedisOptions) -> Result<(Self, RedisDriver), BadUrl> {
         let shared = Arc::new(Shared {
             connection: Connection::new(&options)?,
+            away: Away::new(),
             line: Line::default(),
             scripts: Scripts::new(options.clock_key.as_deref()),
             timeout: options.timeout,
@@ -136,10 +145,16 @@ impl RedisStore {
 }
 
 impl Shared {
-    /// Fails at once while Redis is away, else says how long to wait.
+    /// Whether both connections stand.
+    fn is_up(&self) -> bool {
+        self.away.is_up() && self.connection.is_up()
+    }
+
+    /// For what is no decision: fails at once while Redis is away, else says how long to wait. When the decisions'
+    /// connection is down so is most likely Redis, whatever the client has noticed yet.
     fn wait(&self, patience: Duration) -> Result<Duration, StoreError> {
-        if !self.connection.is_up() {
-            return Err(StoreError::Unreachable("not connected".to_owned()));
+        if !self.is_up() {
+            return Err(self.away.error());
         }
         Ok(self.timeout.min(patience))
     }
@@ -190,7 +205,10 @@ fn names_a_key_twice(ask: &Ask) -> bool {
 
 impl Store for RedisStore {
     async fn take(&self, mut ask: Ask, patience: Duration) -> Result<Answer, StoreError> {
-        let patience = self.shared.wait(patience)?;
+        if !self.shared.away.is_up() {
+            return Err(self.shared.away.error());
+        }
+        let patience = self.shared.timeout.min(patience);
         if names_a_key_twice(&ask) {
             return Err(StoreError::Refused("an ask that names one key twice".to_owned()));
         }
@@ -249,9 +267,6 @@ impl Store for RedisStore {
     }
 
     fn health(&self) -> StoreHealth {
-        StoreHealth {
-            reachable: self.shared.connection.is_up(),
-            warnings: self.shared.warnings.read().clone(),
-        }
+        StoreHealth { reachable: self.shared.is_up(), warnings: self.shared.warnings.read().clone() }
     }
 }

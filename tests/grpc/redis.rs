@@ -6,6 +6,8 @@ use crate::server::{Kind, Server};
 use crate::tokens::mint;
 use pb::renew_connections_response::State;
 use quotad::pb::quotad::v1 as pb;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const CONFIG: &str = r#"
@@ -278,4 +280,64 @@ async fn an_applications_own_revocation_key_counts() {
     let key = format!("blacklisted_access_token:{}", good.claims.unwrap().token_id);
     assert_eq!(redis.client().run(&["SET", &key, "1", "EX", "60"]), "OK");
     assert_eq!(validate(&mut client).await.decision.unwrap().reason(), pb::Reason::TokenRevoked);
+}
+
+/// A certificate for 127.0.0.1 and its key as files, and what they are signed by.
+fn certificate(folder: &std::path::Path) -> [std::path::PathBuf; 2] {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())].map(|(name, text)| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    })
+}
+
+#[tokio::test]
+async fn speaks_tls_with_a_redis_that_it_can_trust_and_with_no_other() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [cert, key] = certificate(folder.path());
+    let [stranger, _] = certificate(other.path());
+    let port = crate::server::free_port();
+    let [cert_text, key_text] = [&cert, &key].map(|path| path.to_str().unwrap());
+    let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", cert_text, "--tls-key-file", key_text];
+    let _redis = Server::start_with(Kind::Redis7, &[&tls[..], &["--tls-auth-clients", "no"]].concat());
+    let start = |port: u16, trusted: &std::path::Path| {
+        let url = format!("rediss://127.0.0.1:{port}");
+        let start = Start::with(CONFIG).arg("--store").arg(url).arg("--store-timeout").arg("250ms");
+        start.variable("SSL_CERT_FILE", trusted.to_str().unwrap()).start()
+    };
+    let trusting = start(port, &cert);
+    let mut client = trusting.client().await;
+    reaches(&mut client, pb::Mode::Exact).await;
+    let many: Vec<_> = (0..2_000).map(|i| format!("2001:db8:{i:x}::1")).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for ip in many {
+        let mut client = client.clone();
+        tasks.spawn(async move { decide(&mut client, check("wide", &[("ip", &ip)])).await.mode() });
+    }
+    let modes = tasks.join_all().await;
+    assert!(modes.iter().all(|mode| *mode == pb::Mode::Exact), "full batches go through TLS too");
+
+    let (counting, attempts) = counted(port).await;
+    let doubting = start(counting, &stranger);
+    let mut client = doubting.client().await;
+    until("attempts to connect", async || attempts.load(Ordering::Relaxed) >= 4).await;
+    assert_eq!(mode(&mut client, "wide").await, Some(pb::Mode::Local));
+}
+
+/// A port that leads to another one, and how many connections it has led there.
+async fn counted(to: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        loop {
+            let (mut one, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::Relaxed);
+            let mut other = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+            // Whoever ends it, it is over.
+            let _ = tokio::io::copy_bidirectional(&mut one, &mut other).await;
+        }
+    });
+    (port, count)
 }

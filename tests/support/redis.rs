@@ -199,7 +199,7 @@ fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

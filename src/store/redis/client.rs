@@ -1,4 +1,5 @@
-//! The connection: one script call at a time on it, and what its errors mean.
+//! The client, for everything but decisions: leases, revocations, the heartbeat, the start-up checks; and what Redis's
+//! errors mean.
 //!
 //! Promise: a call says whether it may have been applied. While Redis is away a call fails at once.
 //!
@@ -10,7 +11,7 @@ use crate::store::redis::script::Script;
 use fred::clients::WithOptions;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, LuaInterface};
-use fred::prelude::{Builder, Client};
+use fred::prelude::{Builder, Client, Config};
 use fred::types::config::Options;
 use fred::types::{ClusterHash, CustomCommand, FromValue, Key, Value};
 use std::time::Duration;
@@ -18,7 +19,9 @@ use std::time::Duration;
 /// Errors of Redis that mean: not now, and nothing was applied.
 /// A server that is starting, has become a replica, or is busy with somebody's script gets well again by
 /// itself, so the caller may fall back as for one that is away.
-const NOT_NOW: [&str; 6] = ["LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN"];
+/// So does one whose password has changed.
+const NOT_NOW: [&str; 8] =
+    ["LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS"];
 
 /// A connection that comes back by itself.
 #[derive(Clone, Debug)]
@@ -29,12 +32,15 @@ pub(super) struct Connection {
     calls: WithOptions<Client>,
     /// The configured timeout, to be named in errors.
     timeout: Duration,
+    /// Where Redis is, and as whom to log in.
+    config: Config,
 }
 
 impl Connection {
     /// Prepares it; nothing is sent before its task runs.
     pub(super) fn new(from: &RedisOptions) -> Result<Self, BadUrl> {
-        let mut builder = Builder::from_config(options::parse_url(&from.url)?);
+        let config = options::parse_url(&from.url)?;
+        let mut builder = Builder::from_config(config.clone());
         builder
             .set_connection_config(options::connection())
             .set_performance_config(options::performance())
@@ -47,12 +53,17 @@ impl Connection {
             fail_fast: true,
             ..Options::default()
         });
-        Ok(Self { client, calls, timeout: from.timeout })
+        Ok(Self { client, calls, timeout: from.timeout, config })
     }
 
     /// The client, to run its task and hear of its reconnects.
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Where Redis is, for the decisions' own connection.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Whether calls can be sent now, as far as is known: a connection that broke silently still counts as up.
@@ -71,7 +82,7 @@ impl Connection {
         let result = match known {
             // Redis lost the script (restart, SCRIPT FLUSH): it did not run. EVAL brings it along, so that no
             // second flush can come between loading and running.
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
+            Err(error) if is_unknown_script(error.details()) => {
                 self.calls.eval(script.source.clone(), keys, args).await
             }
             known => known,
@@ -87,14 +98,6 @@ impl Connection {
     ) -> Result<R, StoreError> {
         let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
         self.calls.custom(command, args).await.map_err(|error| self.meaning(&error))
-    }
-
-    /// Waits until Redis has answered all that was sent before, or the connection is given up.
-    /// Redis answers a connection in order, so a ping's answer comes after all of theirs. The client's own
-    /// timeout bounds the wait.
-    pub(super) async fn settle(&self) {
-        // Either way there is nothing more to wait for.
-        let _ = self.client.ping::<Value>(None).await;
     }
 
     /// What an error says about the charge. In doubt it is a timeout: calling a charge unsent that was applied
@@ -115,10 +118,20 @@ impl Connection {
                 StoreError::Unreachable(details.to_owned())
             }
             ErrorKind::Backpressure => StoreError::Overloaded,
-            _ if NOT_NOW.iter().any(|word| details.starts_with(word)) => {
-                StoreError::Unreachable(details.to_owned())
-            }
-            _ => StoreError::Refused(details.to_owned()),
+            _ => refusal(details),
         }
     }
+}
+
+/// What Redis's own words mean. Whoever gets them knows that nothing was applied.
+pub(super) fn refusal(words: &str) -> StoreError {
+    if NOT_NOW.iter().any(|word| words.starts_with(word)) {
+        return StoreError::Unreachable(words.to_owned());
+    }
+    StoreError::Refused(words.to_owned())
+}
+
+/// Whether Redis did not run a script because it does not know the name.
+pub(super) fn is_unknown_script(words: &str) -> bool {
+    words.starts_with("NOSCRIPT")
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(5);
 /// A connection that answers nothing for this long is given up. Far above the usual timeout of a call: one slow
 /// script must not cost the connection and all that is under way on it.
-const UNRESPONSIVE: Duration = Duration::from_secs(1);
+pub(super) const UNRESPONSIVE: Duration = Duration::from_secs(1);
 /// The longest that one attempt to connect takes, and that the client's own first commands take.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts to connect, in milliseconds.
-const RECONNECT_MS: (u32, u32) = (50, 1_000);
+pub(super) const RECONNECT_MS: (u32, u32) = (50, 1_000);
 /// Commands that may wait inside the client; the line in front of it is bounded by itself.
 const CLIENT_BUFFER: usize = 1_024;
 

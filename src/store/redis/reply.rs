@@ -37,7 +37,7 @@ pub(super) fn read<'a>(plan: &Plan, ask: impl Fn(usize) -> Option<&'a Ask>, repl
 
 /// Our own script does not write such a reply: something between us and Redis changed it, or a kept answer is
 /// not ours.
-fn nonsense() -> StoreError {
+pub(super) fn nonsense() -> StoreError {
     StoreError::Refused("a reply that does not fit the question".to_owned())
 }
 
