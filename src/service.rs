@@ -6,13 +6,16 @@
 //!
 //! Must never: touch the store for a caller whose deadline has passed, or let a store's failure pass as an exact answer.
 
+mod adopt;
 mod authorize;
 mod check;
 mod connection;
 mod facts;
 mod fallback;
+mod identity;
 mod plan;
 mod rate_limit;
+mod repeat;
 mod terms;
 mod token;
 
@@ -82,6 +85,9 @@ pub enum ServiceError {
     /// The caller's deadline passed before anything was charged.
     #[error("the deadline passed before the decision; nothing was charged")]
     TooLate,
+    /// The caller's deadline passed while the store was writing.
+    #[error("the deadline passed while the store was asked; the change may have been made")]
+    InDoubt,
     /// The store cannot answer and the policy says to say so.
     #[error("the store cannot answer now")]
     Store(#[from] StoreError),

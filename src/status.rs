@@ -17,7 +17,7 @@ impl From<ServiceError> for Status {
             ServiceError::Lookup(_) => Code::NotFound,
             // What a drop-in for envoyproxy/ratelimit is expected to say.
             ServiceError::RateLimit(_) => Code::Unknown,
-            ServiceError::TooLate => Code::DeadlineExceeded,
+            ServiceError::TooLate | ServiceError::InDoubt => Code::DeadlineExceeded,
             ServiceError::Store(StoreError::Refused(_) | StoreError::Disk(_)) => Code::Internal,
             ServiceError::Store(_) => Code::Unavailable,
         };

@@ -234,6 +234,15 @@ fn doubtful_settings_are_warned_of_and_good_ones_are_not() {
     assert_eq!(warned(fast), ["policies[0] (a):limit"]);
     let slow = "policies: [{name: a, partition: [ip], algorithm: token_bucket, limit: 700, window: 1s}]";
     assert_eq!(warned(slow), Vec::<String>::new());
+    let many = |count: usize, rest: &str| {
+        let policies: Vec<_> = (0..count).map(|i| format!("{{name: p{i}, partition: [ip]{rest}}}")).collect();
+        format!("policies: [{}]", policies.join(", "))
+    };
+    assert_eq!(warned(&many(16, "")), Vec::<String>::new());
+    assert_eq!(warned(&many(40, "")), ["policies[16] (p16):name"], "said once");
+    assert!(good(&many(17, "")).warnings[0].mistake.message.starts_with("Q301"));
+    assert_eq!(warned(&many(17, ", match: {path: /x}")), Vec::<String>::new());
+    assert_eq!(warned(&many(17, ", algorithm: concurrency")), ["policies[16] (p16):name"]);
     let user = "policies: [{name: a, partition: [user]}]\nroutes: [{name: r, policies: [a]}]";
     assert_eq!(warned(user), ["routes[0] (r):policies"]);
     let shown = good(user).warnings[0].to_string();

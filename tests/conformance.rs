@@ -39,6 +39,7 @@ macro_rules! suite {
             a_clock_that_jumps_back_hands_nothing_out_twice_and_the_wait_ends,
             a_repeated_request_gets_its_first_answer_and_is_charged_once,
             a_repeated_request_gets_its_first_answer_even_after_an_edit,
+            the_same_demands_in_another_order_are_the_same_request,
             leases_are_held_renewed_released_and_end_by_themselves,
             a_full_shadow_limit_never_costs_a_lease,
             after_a_limit_was_lowered_the_wait_is_long_enough,

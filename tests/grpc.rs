@@ -36,6 +36,8 @@ mod redis;
 #[allow(dead_code, reason = "another suite uses the rest")]
 #[path = "support/redis.rs"]
 mod server;
+#[path = "grpc/slow.rs"]
+mod slow;
 #[path = "grpc/tokens.rs"]
 mod tokens;
 #[path = "grpc/tools.rs"]

@@ -5,6 +5,7 @@ use super::document::Document;
 use super::locate::{self, Item};
 use super::store::StoreKind;
 use super::{Config, show};
+use crate::engine::ask::MAX_DEMANDS;
 use crate::engine::issuer::{IssuerSpec, OnRevocationError};
 use crate::engine::mistake::Mistake;
 use crate::engine::policy::{OnStoreError, PolicySpec};
@@ -26,6 +27,9 @@ pub(super) fn warn(config: &Config, out: &mut Findings<'_>) {
         for mistake in found.into_iter().flatten().chain(idle) {
             out.warn(locate::diagnostic(out.document(), Item::Policy(index), mistake));
         }
+    }
+    for (index, mistake) in too_many_hold(&config.policy_specs) {
+        out.warn(locate::diagnostic(out.document(), Item::Policy(index), mistake));
     }
     let by_name: HashMap<(&str, &str), &PolicySpec> = config
         .policy_specs
@@ -110,6 +114,35 @@ fn counts_everything(policy: &PolicySpec, is_named: bool) -> Option<Mistake> {
         );
         Mistake::new("name", message, "add a match, a partition, or a route that names it")
     })
+}
+
+/// Without a condition a policy holds for every request that has its partition: more of them than one request may be
+/// checked against refuse each check that names no policies. Said once a domain and kind, at the first one too many.
+fn too_many_hold(policies: &[PolicySpec]) -> Vec<(usize, Mistake)> {
+    let mut counts: HashMap<(&str, bool), (usize, usize)> = HashMap::new();
+    for (index, policy) in policies.iter().enumerate().filter(|(_, policy)| policy.conditions.is_empty()) {
+        let is_connection = policy.algorithm == Algorithm::Concurrency;
+        let (count, first_over) = counts.entry((&policy.domain, is_connection)).or_default();
+        *count += 1;
+        if *count == MAX_DEMANDS + 1 {
+            *first_over = index;
+        }
+    }
+    let mut found: Vec<_> = counts
+        .into_iter()
+        .filter(|(_, (count, _))| *count > MAX_DEMANDS)
+        .map(|((domain, is_connection), (count, index))| {
+            let what = if is_connection { "connection policies" } else { "policies" };
+            let message = format!(
+                "Q301: {count} {what} of domain {} have no match; where more than {MAX_DEMANDS} hold, a call that names \
+                 none is refused",
+                show(domain)
+            );
+            (index, Mistake::new("name", message, "give them a match, or name the policies in the call or in a route"))
+        })
+        .collect();
+    found.sort_by_key(|(index, _)| *index);
+    found
 }
 
 /// Facts that only a token gives, on a route that does not look at tokens.

@@ -134,9 +134,52 @@ pub struct Answer {
     pub revoked: bool,
     /// One for each demand, in order.
     pub readings: SmallVec<[Reading; 2]>,
+    /// It was given before, to this request: nothing was charged now, and a lease in it may be gone since.
+    pub repeated: bool,
+}
+
+/// Where the demands of an ask stood before it was put in order; empty: as they stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "the readings stand in another order"]
+pub struct Places(SmallVec<[usize; 4]>);
+
+impl Ask {
+    /// Puts the demands of an ask with a `request_id` in an order of their own, so that the same policies in any order
+    /// are the same request. Its answer is read by [`Answer::placed`].
+    pub fn sort(&mut self) -> Places {
+        let by = |one: &Demand, other: &Demand| {
+            let rest = |demand: &Demand| (demand.cost, demand.take.number());
+            let keys = one.key.as_str().cmp(other.key.as_str());
+            keys.then_with(|| rest(one).cmp(&rest(other))).then_with(|| one.lease.cmp(&other.lease))
+        };
+        if self.request_id.is_none() || self.demands.is_sorted_by(|one, other| by(one, other).is_le()) {
+            return Places::default();
+        }
+        let mut placed: SmallVec<[(usize, Demand); 4]> = self.demands.drain(..).enumerate().collect();
+        placed.sort_by(|(_, one), (_, other)| by(one, other));
+        let (places, demands) = placed.into_iter().unzip();
+        self.demands = demands;
+        Places(places)
+    }
 }
 
 impl Answer {
+    /// The same with the readings where the demands stood before the ask was put in order.
+    #[must_use]
+    pub fn placed(mut self, places: &Places) -> Self {
+        // A revoked token leaves no readings, and what stands in order already has no places.
+        if self.readings.len() != places.0.len() {
+            return self;
+        }
+        let seen = self.readings.clone();
+        for (place, reading) in places.0.iter().zip(seen) {
+            if let Some(into) = self.readings.get_mut(*place) {
+                *into = reading;
+            }
+        }
+        self
+    }
+
     /// Whether the ask passed, as an outcome.
     #[must_use]
     pub fn outcome(&self, demands: &[Demand]) -> Outcome {
@@ -152,5 +195,41 @@ impl Answer {
                 .iter()
                 .zip(&self.readings)
                 .all(|(demand, reading)| reading.fits || demand.weight == Weight::Shadow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::units::Micros;
+    use crate::engine::window::Window;
+
+    fn demand(policy: &str, cost: u32) -> Demand {
+        let rule = Rule::Window(Window::new(10, Micros::SECOND));
+        let key = Key::new("d", policy, std::iter::empty(), &rule);
+        Demand { key, rule, cost, take: Take::Charge, weight: Weight::Enforced, lease: None }
+    }
+
+    #[test]
+    fn the_order_of_demands_is_given_back_with_the_readings() {
+        let request_id = Some("r".into());
+        let mut ask = Ask {
+            demands: [("c", 1), ("a", 2), ("b", 3), ("a", 1)]
+                .map(|(name, cost)| demand(name, cost))
+                .into_iter()
+                .collect(),
+            request_id,
+            ..Ask::default()
+        };
+        let places = ask.sort();
+        let costs: Vec<u32> = ask.demands.iter().map(|demand| demand.cost).collect();
+        assert_eq!(costs, [1, 2, 3, 1], "a for 1, a for 2, b, c");
+        let reading = |level| Reading { level, ..Reading::default() };
+        let answer = Answer { readings: (0..4).map(reading).collect(), ..Answer::default() }.placed(&places);
+        let levels: Vec<u64> = answer.readings.iter().map(|reading| reading.level).collect();
+        assert_eq!(levels, [3, 1, 2, 0]);
+        assert_eq!(ask.sort(), Places::default(), "once is enough");
+        let revoked = Answer { revoked: true, ..Answer::default() };
+        assert_eq!(revoked.clone().placed(&places), revoked);
     }
 }

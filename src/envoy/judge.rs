@@ -85,10 +85,10 @@ impl<S: Store> Envoy<S> {
     /// Puts one request before the service.
     pub(super) async fn judge(&self, asked: Asked<'_>, deadline: Deadline) -> Verdict {
         let Asked { exchange, told, peer, metadata, lease_id } = asked;
-        if exchange.is_preflight() {
-            return Verdict::Judged(Box::new(self.service.pass()));
-        }
         let headers = exchange.pairs();
+        if exchange.is_preflight() {
+            return Verdict::Judged(Box::new(self.service.pass(&headers)));
+        }
         let metadata: Vec<(&str, &str)> = metadata.iter().filter_map(text_pair).collect();
         let client = self.service.find_client(&Seen { peer, metadata: &metadata, headers: &headers });
         let peer_address = peer.map(|ip| ip.to_string()).unwrap_or_default();
@@ -120,9 +120,10 @@ impl<S: Store> Envoy<S> {
         match error {
             ServiceError::Invalid { .. } => Verdict::Refused(self.service.refuse(Refusal::Malformed)),
             ServiceError::Lookup(unknown) => Verdict::Refused(self.service.refuse_unconfigured(unknown)),
-            ServiceError::TooLate | ServiceError::Store(_) | ServiceError::RateLimit(_) => {
-                Verdict::Undecided(self.service.refuse(Refusal::Unavailable))
-            }
+            ServiceError::TooLate
+            | ServiceError::InDoubt
+            | ServiceError::Store(_)
+            | ServiceError::RateLimit(_) => Verdict::Undecided(self.service.refuse(Refusal::Unavailable)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From a path to a service: the native API by hand, everything else (health, reflection) by tonic's router; and the one
 //! function that answers all of HTTP/1.1.
 
+use super::arriving::Arriving;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
@@ -15,7 +16,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service;
 
-type Request = http::Request<Incoming>;
+type Request = http::Request<Arriving<Incoming>>;
 type Response = http::Response<Body>;
 type Boxed = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
@@ -63,6 +64,15 @@ const NATIVE: &str = "/quotad.v1.DecisionService/";
 /// Those whose messages hold many questions, and may be larger.
 const BATCHES: [&str; 2] =
     ["/quotad.v1.DecisionService/RenewConnections", "/quotad.v1.DecisionService/CheckLimits"];
+
+/// Calls whose messages come as long as they live; every other call has one message, and a bound on its coming.
+const STREAMS: [&str; 5] = [
+    "/quotad.v1.DecisionService/CheckLimits",
+    "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+    "/envoy.service.ext_proc.v3.ExternalProcessor/Process",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 impl Dispatch {
     /// The native service, the same with the bound of batches, and the router of the others.
@@ -116,12 +126,14 @@ where
     Rc::new(move |request| service.clone().call(request))
 }
 
-impl HyperService<Request> for Dispatch {
+impl HyperService<http::Request<Incoming>> for Dispatch {
     type Response = Response;
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, request: Request) -> Answering {
+    fn call(&self, request: http::Request<Incoming>) -> Answering {
+        let is_stream = STREAMS.contains(&request.uri().path());
+        let request = request.map(if is_stream { Arriving::stream } else { Arriving::message });
         if request.uri().path().starts_with(NATIVE) {
             let service = if BATCHES.contains(&request.uri().path()) { &self.batches } else { &self.native };
             return Answering(service(request));

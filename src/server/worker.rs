@@ -1,6 +1,7 @@
 //! Worker threads: each a current-thread runtime with a service of its own.
 
 use super::DRAIN_TIMEOUT;
+use super::arriving::MESSAGE;
 use super::connection::serve;
 use super::dispatch::Dispatch;
 use super::listener::{Listener, Socket};
@@ -11,11 +12,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
 /// Most connections of one thread; beyond it they are closed at once.
 const MAX_CONNECTIONS: usize = 16_384;
+/// Each thread has a timer that ends sooner than that of any message under way. A timer that is the next to end makes
+/// tokio wake its own thread by a system call, and some clients send each message a moment after its headers.
+const PULSE: Duration = Duration::from_secs(MESSAGE.as_secs() / 2);
 
 /// A worker that could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -143,10 +148,12 @@ async fn run(
 ) {
     // Counts this thread's connections without an atomic: they all end here.
     let live = Rc::new(());
+    let mut pulse = tokio::time::interval(PULSE);
     loop {
         let socket = tokio::select! {
             socket = arriving.recv() => socket,
             () = stop.draining() => None,
+            _ = pulse.tick() => continue,
         };
         let Some(socket) = socket else { break };
         let (dispatch, stop, held, live) =
@@ -159,7 +166,7 @@ async fn run(
     }
     let drained = async {
         while Rc::strong_count(&live) > 1 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {

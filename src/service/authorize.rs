@@ -10,15 +10,16 @@ use crate::engine::path;
 use crate::engine::policy_set::{Kind, LookupError, PolicySet};
 use crate::engine::route::{Route, RouteRequest, TokenNeed, normalise_host};
 use crate::service::connection::{LeaseGrant, grant};
-use crate::service::facts::{HttpFacts, claim_text, client_address};
+use crate::service::facts::{HttpFacts, client_address};
 use crate::service::fallback::exact;
+use crate::service::identity::{removed, told};
 use crate::service::plan::{Amount, Plan, check_domain, domain_or_default};
 use crate::service::terms::LeaseTerms;
 use crate::service::token::refused;
-use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
+use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer, repeat};
 use crate::store::Store;
 use crate::token::extract::Found;
-use crate::token::{Claims, Good, extract};
+use crate::token::{Good, extract};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::fmt;
@@ -125,17 +126,17 @@ impl<S: Store> Service<S> {
         } else {
             self.on_routes(&live, (&call, &routes), (&path, &host), deadline).await?
         };
-        finish(&live, &mut authorized);
+        finish(&live, call.headers, &mut authorized);
         Ok(authorized)
     }
 
     /// Allows a request that is not to be judged, such as a browser's question whether it may ask: nothing is counted,
-    /// and no identity header of its own reaches the application.
+    /// and no identity header of its own among the `headers` that it sent reaches the application.
     #[must_use]
-    pub fn pass(&self) -> Authorized {
+    pub fn pass(&self, headers: &[(&str, &str)]) -> Authorized {
         let live = self.live.load();
         let mut authorized = unrouted(&live);
-        finish(&live, &mut authorized);
+        finish(&live, headers, &mut authorized);
         authorized
     }
 
@@ -170,7 +171,7 @@ impl<S: Store> Service<S> {
             lease: lease.map(|offer| {
                 grant(offer.lease_id, &plan, LeaseTerms::of(&plan, &facts, claims.map(Into::into)))
             }),
-            upstream_headers: if allowed { identity(live, claims) } else { Vec::new() },
+            upstream_headers: if allowed { told(live, claims) } else { Vec::new() },
             good: good.filter(|_| allowed),
             remove_headers: Vec::new(),
         })
@@ -192,7 +193,7 @@ impl<S: Store> Service<S> {
         }
         let request_id = (!call.request_id.is_empty()).then(|| call.request_id.into());
         let ask = Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), request_id };
-        match self.store.take(ask, deadline.left()?).await {
+        match repeat::take(&self.store, ask, deadline).await? {
             Ok(answer) if answer.revoked => Ok(Decision::plain(Outcome::Deny, Reason::TokenRevoked)),
             Ok(answer) => {
                 if let Some(good) = good.filter(|_| probed) {
@@ -289,9 +290,9 @@ fn plan<'a>(
 }
 
 /// What every answer has: the security headers, and the names that only we may set.
-fn finish(live: &Live, authorized: &mut Authorized) {
+fn finish(live: &Live, sent: &[(&str, &str)], authorized: &mut Authorized) {
     live.face.secure(&mut authorized.answered.rendered.headers);
-    authorized.remove_headers = live.identity_headers.iter().map(|(name, _)| name.clone()).collect();
+    authorized.remove_headers = removed(&live.identity_headers, sent);
 }
 
 fn without_policy(good: Option<&Good>) -> Decision {
@@ -312,13 +313,4 @@ fn bare(answered: Answered) -> Authorized {
         upstream_headers: Vec::new(),
         remove_headers: Vec::new(),
     }
-}
-
-/// What the application is told about the caller.
-fn identity(live: &Live, claims: Option<&Claims>) -> Vec<Header> {
-    let Some(claims) = claims else { return Vec::new() };
-    live.identity_headers
-        .iter()
-        .filter_map(|(name, claim)| Some(Header::new(name.clone(), claim_text(claims, claim)?)))
-        .collect()
 }

@@ -153,9 +153,13 @@ impl<S: Store> Service<S> {
         let leases: Vec<HeldLease> = named.iter().filter_map(|lease| lease.as_ref().ok().cloned()).collect();
         let local = S::MAY_BE_AWAY.then(|| leases.clone());
         let count = leases.len();
-        let renewed: Vec<RenewalState> = match self.store.renew(leases, deadline.left()?).await {
-            Ok(renewed) => renewed.into_iter().map(RenewalState::from).collect(),
-            Err(error) => {
+        let renewed: Vec<RenewalState> = match (self.store.renew(leases, deadline.left()?).await, local) {
+            (Ok(renewed), local) => {
+                let mut states: Vec<_> = renewed.into_iter().map(RenewalState::from).collect();
+                self.adopt(&local.unwrap_or_default(), &mut states, deadline).await?;
+                states
+            }
+            (Err(error), local) => {
                 self.note(&error);
                 // Leases that were granted in this process are kept alive in it.
                 self.local.renew(local.unwrap_or_default(), Duration::MAX).await?;

@@ -5,10 +5,9 @@ use crate::engine::decision::{Decision, Judged, Mode};
 use crate::engine::policy::OnStoreError;
 use crate::engine::rule::Rule;
 use crate::service::plan::{Plan, Planned};
-use crate::service::{Service, ServiceError};
+use crate::service::{Deadline, Service, ServiceError, repeat};
 use crate::store::{Store, StoreError};
 use smallvec::SmallVec;
-use std::time::Duration;
 
 /// The decision of a plan that the store answered.
 pub(super) fn exact(plan: &Plan<'_>, answer: &Answer) -> Decision {
@@ -51,7 +50,7 @@ impl<S: Store> Service<S> {
         let each = plan.0.iter().zip(&shares).enumerate().filter(|(i, _)| local(*i)).map(|(_, pair)| pair);
         let request_id = (!request_id.is_empty()).then(|| request_id.into());
         let ask = Ask { demands: each.map(demand).collect(), token: None, request_id };
-        let answer = self.local.take(ask, Duration::MAX).await?;
+        let answer = repeat::take(&self.local, ask, Deadline(None)).await??;
         let mut readings = answer.readings.iter();
         let mut judged: SmallVec<[Judged<'_>; 4]> = SmallVec::new();
         for (i, ((planned, share), choice)) in plan.0.iter().zip(&shares).zip(&choices).enumerate() {

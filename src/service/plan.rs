@@ -108,7 +108,7 @@ impl<'a> Plan<'a> {
             }
         };
         if self.0.len() == MAX_DEMANDS {
-            return Err(ServiceError::invalid("policies", format!("more than {MAX_DEMANDS} policies hold")));
+            return Err(too_many());
         }
         let (cost, take, lease) = match amount {
             Amount::Cost(None) => (policy.cost, Take::Charge, None),
@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
     pub(super) fn join(&mut self, other: Self) -> Result<(), ServiceError> {
         self.0.extend(other.0);
         if self.0.len() > MAX_DEMANDS {
-            return Err(ServiceError::invalid("policies", format!("more than {MAX_DEMANDS} policies hold")));
+            return Err(too_many());
         }
         Ok(())
     }
@@ -167,6 +167,12 @@ impl From<PartitionMissing> for crate::engine::decision::Decision {
         use crate::engine::decision::{Outcome, Reason};
         Self::plain(Outcome::Deny, Reason::PartitionMissing)
     }
+}
+
+/// Nothing was asked yet, so nothing was charged.
+fn too_many() -> ServiceError {
+    let why = format!("more than {MAX_DEMANDS} policies hold; name those to check, or give them a match");
+    ServiceError::invalid("policies", why)
 }
 
 /// A domain by name; empty means the default one.

@@ -6,7 +6,7 @@ use crate::engine::issuer::OnRevocationError;
 use crate::engine::revocation::Probe;
 use crate::engine::units::Moment;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::token::{Good, RevokeError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -128,10 +128,11 @@ impl<S: Store> Service<S> {
         }
     }
 
-    /// Revokes; false when it was revoked already.
+    /// Revokes; false when it was revoked already. The wait for the store ends with the caller's deadline.
     ///
     /// # Errors
-    /// A token that is not good, one without an id, an unknown issuer, or a store that did not keep it.
+    /// A token that is not good, one without an id, an unknown issuer, or a store that did not keep it. A deadline that
+    /// passed: before the store was asked, or while it was, and then nobody knows whether it was kept.
     pub async fn revoke(&self, target: RevokeTarget<'_>, deadline: Deadline) -> Result<bool, ServiceError> {
         let live = self.live.load();
         let now = crate::clock::now();
@@ -149,9 +150,13 @@ impl<S: Store> Service<S> {
                 live.verifier.revocation_of_subject(issuer, subject).map_err(wrong)?
             }
         };
-        let newly = self.store.revoke(revocation, deadline.left()?).await?;
+        let kept = self.store.revoke(revocation, deadline.left()?).await;
+        // After a timeout too: it may be in force.
         self.clean.forget();
-        Ok(newly)
+        match kept {
+            Err(StoreError::Timeout(_)) if deadline.left().is_err() => Err(ServiceError::InDoubt),
+            kept => Ok(kept?),
+        }
     }
 
     /// Asks the store about a good token alone.

@@ -3,10 +3,12 @@
 //! Promises: a decision locks only the shards of its keys, in one order, and never across an await; an entry that
 //! is over costs nothing but its place until the sweep passes; a domain never holds more than its share of keys
 //! (new ones share one overflow counter a policy then, so a flood of keys neither evicts live counters nor passes
-//! free); a revocation is acknowledged after it is on disk.
+//! free; `overflow.rs` says why a key that goes between the two gets nothing twice); a revocation is acknowledged
+//! after it is on disk.
 //!
 //! Must never: wait for anything on the decision path.
 
+mod overflow;
 mod revocations;
 mod shard;
 mod take;
@@ -21,7 +23,7 @@ use crate::engine::units::{Micros, Moment};
 use crate::store::{HeldLease, LeaseLimit, Renewed, Store, StoreError, StoreHealth};
 use parking_lot::Mutex;
 use revocations::Revocations;
-use shard::{HeldLeases, Id, Shard};
+use shard::{Id, Shard};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use std::hash::Hasher as _;
 use std::path::PathBuf;
@@ -158,7 +160,7 @@ impl MemoryStore {
     fn renew_all(&self, lease: &HeldLease, now: Moment) -> bool {
         let mut held = true;
         for one in &lease.limits {
-            let renewed = self.on_leases(one, |leases| leases.renew(&one.limit, now, &lease.id));
+            let renewed = self.renew_under(one, now, &lease.id);
             held &= renewed || one.weight == Weight::Shadow;
         }
         held
@@ -168,19 +170,9 @@ impl MemoryStore {
     fn release_now(&self, lease: &HeldLease, now: Moment) -> bool {
         let mut released = false;
         for one in &lease.limits {
-            released |= self.on_leases(one, |leases| leases.release(&one.limit, now, &lease.id));
+            released |= self.release_under(one, now, &lease.id);
         }
         released
-    }
-
-    /// Tries a change on the leases of a key, and where it finds nothing on those of the overflow counter: a lease that
-    /// was taken while its domain was full is held there.
-    fn on_leases(&self, one: &LeaseLimit, change: impl Fn(&mut HeldLeases) -> bool) -> bool {
-        let on = |key: &Key| {
-            let id = self.id(key);
-            self.lock(id).leases_mut(id).is_some_and(&change)
-        };
-        on(&one.key) || self.overflowed() > 0 && on(&one.key.overflow())
     }
 
     /// Locks the one shard of an id.
@@ -194,8 +186,9 @@ impl MemoryStore {
 impl Store for MemoryStore {
     const MAY_BE_AWAY: bool = false;
 
-    async fn take(&self, ask: Ask, _patience: Duration) -> Result<Answer, StoreError> {
-        Ok(self.take_now(&ask))
+    async fn take(&self, mut ask: Ask, _patience: Duration) -> Result<Answer, StoreError> {
+        let places = ask.sort();
+        Ok(self.take_now(&ask).placed(&places))
     }
 
     async fn renew(&self, leases: Vec<HeldLease>, _: Duration) -> Result<Vec<Renewed>, StoreError> {
@@ -207,8 +200,8 @@ impl Store for MemoryStore {
         Ok(self.release_now(&lease, self.clock.now()))
     }
 
-    async fn revoke(&self, revocation: Revocation, _: Duration) -> Result<bool, StoreError> {
-        self.revocations.revoke(revocation, self.clock.now()).await
+    async fn revoke(&self, revocation: Revocation, patience: Duration) -> Result<bool, StoreError> {
+        self.revocations.revoke(revocation, self.clock.now(), patience).await
     }
 
     fn replicas(&self) -> u64 {

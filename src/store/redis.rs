@@ -207,7 +207,7 @@ fn names_a_key_twice(ask: &Ask) -> bool {
 }
 
 impl Store for RedisStore {
-    async fn take(&self, ask: Ask, patience: Duration) -> Result<Answer, StoreError> {
+    async fn take(&self, mut ask: Ask, patience: Duration) -> Result<Answer, StoreError> {
         if !self.shared.away.is_up() {
             return Err(self.shared.away.error());
         }
@@ -215,7 +215,8 @@ impl Store for RedisStore {
         if names_a_key_twice(&ask) {
             return Err(StoreError::Refused("an ask that names one key twice".to_owned()));
         }
-        self.shared.line.wait(ask, patience).await
+        let places = ask.sort();
+        Ok(self.shared.line.wait(ask, patience).await?.placed(&places))
     }
 
     /// Each script has the configured timeout, all of them `patience`.

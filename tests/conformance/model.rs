@@ -30,7 +30,8 @@ struct Revoked {
 pub(crate) struct Model {
     states: HashMap<String, State>,
     revoked: HashMap<(Box<str>, Target), Revoked>,
-    answers: HashMap<String, (Moment, Answer)>,
+    /// By request: the end, the first moment, and the readings by what each is of; the order of demands is no matter.
+    answers: HashMap<String, (Moment, Moment, HashMap<String, Reading>)>,
     /// Keys of the application that exist.
     pub(crate) foreign: std::collections::HashSet<String>,
 }
@@ -42,13 +43,14 @@ impl Model {
             return Answer { now, revoked: true, ..Answer::default() };
         }
         let kept = ask.request_id.as_ref().filter(|_| !ask.demands.is_empty()).map(|id| kept_key(id, ask));
-        if let Some((ends, answer)) = kept.as_ref().and_then(|key| self.answers.get(key))
+        if let Some((ends, first, readings)) = kept.as_ref().and_then(|key| self.answers.get(key))
             && *ends > now
         {
-            return answer.clone();
+            let readings = ask.demands.iter().map(|demand| readings[&line(demand)]).collect();
+            return Answer { now: *first, readings, repeated: true, ..Answer::default() };
         }
         let readings = ask.demands.iter().map(|demand| self.read(demand, now)).collect();
-        let answer = Answer { now, revoked: false, readings };
+        let answer = Answer { now, readings, ..Answer::default() };
         let outcome = answer.outcome(&ask.demands);
         for (demand, reading) in ask.demands.iter().zip(&answer.readings) {
             if demand.takes() != Take::Peek {
@@ -60,7 +62,8 @@ impl Model {
         }
         if let Some(key) = kept {
             let memory = ask.demands.iter().map(|demand| demand.rule.memory()).max().unwrap_or_default();
-            self.answers.insert(key, (now.plus(memory.max(MIN_REQUEST_MEMORY)), answer.clone()));
+            let readings = ask.demands.iter().map(line).zip(answer.readings.iter().copied()).collect();
+            self.answers.insert(key, (now.plus(memory.max(MIN_REQUEST_MEMORY)), now, readings));
         }
         answer
     }
@@ -194,11 +197,14 @@ fn lease(demand: &Demand) -> &str {
 }
 
 fn kept_key(id: &str, ask: &Ask) -> String {
-    let mut key = format!("{:?}", (ask.demands.first().map(|demand| demand.key.domain()), id));
-    for demand in &ask.demands {
-        key.push_str(&format!("{:?}", (demand.key.as_str(), demand.cost, demand.take, lease(demand))));
-    }
-    key
+    let key = format!("{:?}", (ask.demands.first().map(|demand| demand.key.domain()), id));
+    let mut lines: Vec<String> = ask.demands.iter().map(line).collect();
+    lines.sort();
+    key + &lines.concat()
+}
+
+fn line(demand: &Demand) -> String {
+    format!("{:?}", (demand.key.as_str(), demand.cost, demand.take, lease(demand)))
 }
 
 /// The same answer in a form that can be compared: an arrival time that has passed says no more than "full".

@@ -1,7 +1,9 @@
 //! `Authorize` over real gRPC: routes, paths, addresses, identity headers, token, limits and lease in one call.
 
+use crate::connections::{connection, release, renew};
 use crate::harness::{Client, Quotad, body, entries, header};
 use crate::tokens::mint;
+use pb::renew_connections_response::State;
 use quotad::pb::quotad::v1 as pb;
 
 const CONFIG: &str = r#"
@@ -25,6 +27,7 @@ routes:
   - {name: auth, methods: [POST], paths: [/login, /signup], policies: [auth-per-ip]}
   - {name: ai, paths: ["/ai/**"], token: required, policies: [ai-per-user], cost: 3}
   - {name: sockets, paths: ["/ws/**"], token: required, connection: [sockets]}
+  - {name: rooms, paths: ["/room/**"], token: required, policies: [ai-per-user], connection: [sockets]}
   - {name: soft, paths: [/soft], token: optional}
   - {name: hinted, paths: [/hinted], policies: [by-header]}
 "#;
@@ -147,6 +150,24 @@ async fn identity_headers_are_set_from_the_token_and_removed_everywhere() {
 }
 
 #[tokio::test]
+async fn an_identity_header_spelled_otherwise_is_removed_too_and_policies_stay_exact() {
+    let quotad = Quotad::start(CONFIG);
+    let mut client = quotad.client().await;
+    let token = mint(&quotad.config_path(), "alice");
+    let bearer = format!("Bearer {token}");
+    let forged =
+        [("X_User_Id", "admin"), ("x_plan", "gold"), ("x_plans", "gold"), ("authorization", &bearer)];
+    for path in ["/public", "/soft", "/ai/chat"] {
+        let answer = authorize(&mut client, http("GET", path, &forged)).await;
+        assert_eq!(decision(&answer).outcome(), pb::Outcome::Allow, "{path}");
+        assert_eq!(answer.remove_headers, ["x-user-id", "x-plan", "x_user_id", "x_plan"], "{path}");
+    }
+    // The policy looks at x-plan-hint; another spelling is another header.
+    let hinted = authorize(&mut client, http("GET", "/hinted?key=a", &[("x_plan_hint", "gold")])).await;
+    assert_eq!(decision(&hinted).reason(), pb::Reason::NoPolicy);
+}
+
+#[tokio::test]
 async fn tokens_where_a_route_needs_them() {
     let quotad = Quotad::start(CONFIG);
     let mut client = quotad.client().await;
@@ -205,6 +226,45 @@ async fn a_connection_takes_its_lease_in_the_same_call() {
     assert_eq!(decision(&second).reason(), pb::Reason::ConnectionLimitExceeded);
     assert!(second.lease.is_none() && second.upstream_headers.is_empty());
     assert!(authorize(&mut client, open("l1")).await.lease.is_some());
+}
+
+#[tokio::test]
+async fn a_repeated_request_claims_no_lease_that_is_gone() {
+    let quotad = Quotad::start(CONFIG);
+    let mut client = quotad.client().await;
+    let token = mint(&quotad.config_path(), "alice");
+    let open = |request_id: &str, lease_id: &str| pb::AuthorizeRequest {
+        token: Some(token.clone()),
+        request_id: request_id.into(),
+        connection: Some(pb::authorize_request::ConnectionOffer {
+            lease_id: lease_id.into(),
+            holder: "pod-1".into(),
+        }),
+        ..http("GET", "/room/a", &[])
+    };
+    let holds = |lease_id: &str| connection(&["sockets"], "alice", lease_id);
+    let first = authorize(&mut client, open("r", "one")).await;
+    assert!(first.lease.is_some());
+    let left = |answer: &pb::AuthorizeResponse| {
+        let mut statuses = decision(answer).statuses.iter();
+        statuses.find(|status| status.policy == "ai-per-user").unwrap().remaining
+    };
+    assert_eq!(left(&first), 29);
+    // Released and asked for again: held again, and charged once.
+    assert!(release(&mut client, holds("one")).await);
+    let again = authorize(&mut client, open("r", "one")).await;
+    assert!(again.lease.is_some() && left(&again) == 29);
+    assert_eq!(renew(&mut client, vec![holds("one")]).await, [State::Held]);
+    // Released and taken by another: the repeated answer does not say otherwise.
+    assert!(release(&mut client, holds("one")).await);
+    assert!(authorize(&mut client, open("s", "two")).await.lease.is_some());
+    let gone = authorize(&mut client, open("r", "one")).await;
+    assert_eq!(decision(&gone).reason(), pb::Reason::ConnectionLimitExceeded);
+    assert!(gone.lease.is_none() && gone.upstream_headers.is_empty());
+    assert_eq!(renew(&mut client, vec![holds("two")]).await, [State::Held]);
+    // What was refused was not charged: r and s were, once each.
+    let peek = pb::AuthorizeRequest { cost: Some(0), connection: None, ..open("", "none") };
+    assert_eq!(left(&authorize(&mut client, peek).await), 28);
 }
 
 #[tokio::test]

@@ -231,6 +231,29 @@ async fn spoofed_identity_is_removed_on_public_routes_too() {
 }
 
 #[tokio::test]
+async fn spoofed_identity_is_removed_however_it_is_spelled() {
+    let quotad = Quotad::start(CONFIG);
+    let mut client = client(&quotad).await;
+    let token = bearer(&quotad, "alice");
+    let cors = [("origin", "https://a.example"), ("access-control-request-method", "POST")];
+    let forged = [("x_user_id", "admin"), ("x-plan", "gold"), ("authorization", &*token)];
+    for (method, path, left) in [
+        ("GET", "/nowhere", &["x-user-id", "x-plan", "x_user_id"][..]),
+        ("OPTIONS", "/api/x", &["x-user-id", "x-plan", "x_user_id"]),
+        // What is set stands in place of what the client said; the other spelling still has to go.
+        ("GET", "/api/x", &["x-plan", "x_user_id"]),
+    ] {
+        let sent: Vec<_> =
+            forged.iter().chain(cors.iter().filter(|_| method == "OPTIONS")).copied().collect();
+        let answer = ask(&mut client, shown(method, path, &sent)).await;
+        assert_eq!(ok(&answer).headers_to_remove, left, "{method} {path}");
+        let bytes: Vec<_> = sent.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let answer = ask(&mut client, raw(method, path, &bytes)).await;
+        assert_eq!(ok(&answer).headers_to_remove, left, "{method} {path}, raw");
+    }
+}
+
+#[tokio::test]
 async fn no_token_and_a_bad_one_are_401_with_a_body_and_the_security_headers() {
     let quotad = Quotad::start(CONFIG);
     let mut client = client(&quotad).await;

@@ -233,7 +233,8 @@ fn headers(path: &str, headers: &[(&str, &str)]) -> proc::HttpHeaders {
 
 fn asks(path: &str, token: &str) -> Message {
     let bearer = format!("Bearer {token}");
-    Message::RequestHeaders(headers(path, &[("authorization", &bearer), ("x-user-id", "root")]))
+    let forged = [("authorization", &*bearer), ("x-user-id", "root"), ("x_user_id", "root")];
+    Message::RequestHeaders(headers(path, &forged))
 }
 
 /// The stream of an allowed request.
@@ -295,7 +296,7 @@ async fn ext_proc_answers_each_message_and_sets_who_asks() {
         panic!("not allowed")
     };
     let mutation = answer.response.unwrap().header_mutation.unwrap();
-    assert_eq!(mutation.remove_headers, ["x-user-id"], "the client's own");
+    assert_eq!(mutation.remove_headers, ["x-user-id", "x_user_id"], "the client's own, however spelled");
     let set = mutation.set_headers[0].header.clone().unwrap();
     assert_eq!((&*set.key, &*set.raw_value), ("x-user-id", &b"alice"[..]));
     let answer = stream.ask(Message::ResponseHeaders(headers("", &[]))).await.unwrap();

@@ -234,3 +234,36 @@ async fn sixty_four_clients_together_get_exactly_the_limit() {
     }
     assert_eq!(tasks.join_all().await.into_iter().sum::<usize>(), 100);
 }
+
+#[tokio::test]
+async fn more_policies_than_a_request_may_have_are_an_error_that_charges_nothing() {
+    let policies: Vec<String> =
+        (0..17).map(|i| format!("  - {{name: p{i}, partition: [ip], limit: 5, window: 1h}}\n")).collect();
+    let quotad = Quotad::start(&format!("policies:\n{}", policies.concat()));
+    let mut client = quotad.client().await;
+    let here = [("ip", "203.0.113.7")];
+    for _ in 0..9 {
+        let status = client.check_limit(check("", &here)).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().starts_with("policies: more than 16 policies hold"), "{status:?}");
+    }
+    let named = decide(&mut client, check("p0", &here)).await;
+    assert_eq!((named.outcome(), named.statuses[0].remaining), (pb::Outcome::Allow, 4));
+    let nothing = decide(&mut client, check("", &[])).await;
+    assert_eq!(nothing.reason(), pb::Reason::NoPolicy, "none holds for a request without its partition");
+}
+
+#[tokio::test]
+async fn the_same_policies_in_another_order_are_the_same_request() {
+    let quotad = Quotad::start(FAST);
+    let mut client = quotad.client().await;
+    let mut request = check("wide", &[("ip", "203.0.113.7")]);
+    request.request_id = "r".into();
+    for policies in [["wide", "hourly"], ["hourly", "wide"], ["wide", "hourly"]] {
+        request.policies = policies.map(str::to_owned).into();
+        let decision = decide(&mut client, request.clone()).await;
+        assert_eq!(decision.outcome(), pb::Outcome::Allow);
+        let left: Vec<_> = decision.statuses.iter().map(|one| (one.policy.as_str(), one.remaining)).collect();
+        assert_eq!(left, [("wide", 99), ("hourly", 1)], "{policies:?}");
+    }
+}

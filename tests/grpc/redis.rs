@@ -22,6 +22,7 @@ policies:
   - {name: loud, partition: [ip], limit: 8, window: 1h, on_store_error: error}
   - {name: watched, partition: [ip], limit: 1, window: 1h, on_store_error: deny, shadow: true}
   - {name: sockets, partition: [user], algorithm: concurrency, limit: 3, lease_ttl: 2s}
+  - {name: rooms, partition: [user], algorithm: concurrency, limit: 3, lease_ttl: 60s}
 routes:
   - {name: private, paths: [/private], token: required, policies: [local]}
 "#;
@@ -173,6 +174,43 @@ async fn renewals_while_redis_is_away_are_unknown_and_take_no_time() {
     let start = Instant::now();
     assert_eq!(renew(&mut client, vec![lease]).await, [State::Unknown]);
     assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn leases_of_an_outage_are_taken_on_redis_when_it_is_back_while_there_is_room() {
+    let redis = Server::start(Kind::Redis7);
+    let quotads = [start(&redis), start(&redis)];
+    let (mut one, mut two) = (quotads[0].client().await, quotads[1].client().await);
+    reaches(&mut one, pb::Mode::Exact).await;
+    reaches(&mut two, pb::Mode::Exact).await;
+    let lease = |user: &str, id: &str| connection(&["rooms"], user, id);
+    redis.kill();
+    reaches(&mut one, pb::Mode::Local).await;
+    for user in ["room", "full"] {
+        let taken = acquire(&mut one, lease(user, "local")).await;
+        assert_eq!(taken.decision.unwrap().mode(), pb::Mode::Local);
+        assert!(taken.lease.is_some());
+    }
+    assert_eq!(renew(&mut one, vec![lease("room", "local")]).await, [State::Unknown]);
+    redis.restart();
+    reaches(&mut one, pb::Mode::Exact).await;
+    reaches(&mut two, pb::Mode::Exact).await;
+    for id in ["x", "y", "z"] {
+        assert!(acquire(&mut two, lease("full", id)).await.lease.is_some());
+    }
+    let batch =
+        || vec![lease("room", "local"), lease("room", "ghost"), lease("full", "local"), lease("full", "x")];
+    for _ in 0..2 {
+        // The store knows it now, and so does every replica.
+        let states = renew(&mut one, batch()).await;
+        assert_eq!(states, [State::Held, State::Lost, State::Lost, State::Held]);
+        assert_eq!(renew(&mut two, batch()).await, states);
+    }
+    for (id, room) in [("b", true), ("c", true), ("d", false)] {
+        assert_eq!(acquire(&mut two, lease("room", id)).await.lease.is_some(), room, "{id}");
+    }
+    assert!(release(&mut two, lease("room", "local")).await);
+    assert_eq!(renew(&mut one, vec![lease("room", "local")]).await, [State::Lost], "given back is gone");
 }
 
 #[tokio::test]

@@ -2,7 +2,11 @@
 //!
 //! Promise: after `revoke` has answered, the token is refused, whatever happens to the process. A restart must not
 //! make a revoked token good again. One process owns a `data_dir` at a time.
+//!
+//! A caller's patience bounds its wait. A revocation whose caller left before its turn at the disk is not written; one
+//! that was being written then is in force, and the caller is told that nobody knows.
 
+use crate::clock;
 use crate::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
 use crate::engine::units::{Micros, Moment};
 use crate::store::StoreError;
@@ -11,6 +15,7 @@ use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, T
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// (issuer, kind, value) as text → (moment, until), in microseconds.
 const TABLE: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("revocations-1");
@@ -107,15 +112,30 @@ impl Revocations {
     }
 
     /// Keeps a revocation; false when it was in force already.
-    pub(super) async fn revoke(&self, revocation: Revocation, now: Moment) -> Result<bool, StoreError> {
+    pub(super) async fn revoke(
+        &self,
+        revocation: Revocation,
+        now: Moment,
+        patience: Duration,
+    ) -> Result<bool, StoreError> {
         let (held, disk) = (Arc::clone(&self.held), Arc::clone(&self.disk));
         if !self.durable {
-            return keep(&held, &disk, &revocation, now);
+            return keep(&held, &mut disk.lock(), &revocation, now);
         }
+        // None: a caller without a deadline waits as long as the disk takes.
+        let until = clock::monotonic().checked_add(patience);
         // A commit waits for the disk; the worker's other requests must not.
-        tokio::task::spawn_blocking(move || keep(&held, &disk, &revocation, now))
-            .await
-            .unwrap_or_else(|error| Err(StoreError::Disk(error.to_string())))
+        let written = tokio::task::spawn_blocking(move || {
+            let mut disk = disk.lock();
+            if until.is_some_and(|until| clock::monotonic() >= until) {
+                return Err(StoreError::Timeout(patience));
+            }
+            keep(&held, &mut disk, &revocation, now)
+        });
+        match tokio::time::timeout(patience, written).await {
+            Ok(written) => written.unwrap_or_else(|error| Err(StoreError::Disk(error.to_string()))),
+            Err(_) => Err(StoreError::Timeout(patience)),
+        }
     }
 
     /// What an operator should know at start.
@@ -130,11 +150,10 @@ impl Revocations {
 /// Writes a revocation, to disk first. The lock on the disk makes the order of both the same.
 fn keep(
     held: &RwLock<HashMap<Box<str>, Entry>>,
-    disk: &Mutex<Disk>,
+    disk: &mut Disk,
     revocation: &Revocation,
     now: Moment,
 ) -> Result<bool, StoreError> {
-    let mut disk = disk.lock();
     let name = match &revocation.target {
         Target::TokenId(id) => name(&revocation.issuer, "id", id),
         Target::Subject(subject) => name(&revocation.issuer, "sub", subject),
@@ -147,7 +166,7 @@ fn keep(
     if until <= now {
         return Ok(true);
     }
-    clear(held, &mut disk, now)?;
+    clear(held, disk, now)?;
     let before = held.read().get(name.as_str()).copied().filter(|entry| entry.until > now);
     if before.is_none() && held.read().len() >= MAX_REVOCATIONS {
         return Err(StoreError::Refused(format!("{MAX_REVOCATIONS} revocations are kept already")));
@@ -246,6 +265,7 @@ mod tests {
     use super::*;
 
     const NOW: Moment = Moment(1_700_000_000_500_000);
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     fn by_id(id: &str, until: Moment) -> Revocation {
         Revocation { issuer: "iss".into(), target: Target::TokenId(id.into()), keep: Keep::Until(until) }
@@ -267,8 +287,8 @@ mod tests {
         let until = NOW.plus(Micros::from_seconds(60));
         {
             let revocations = Revocations::open(Some(folder.path())).unwrap();
-            assert!(revocations.revoke(by_id("t1", until), NOW).await.unwrap());
-            assert!(!revocations.revoke(by_id("t1", until), NOW).await.unwrap());
+            assert!(revocations.revoke(by_id("t1", until), NOW, PATIENCE).await.unwrap());
+            assert!(!revocations.revoke(by_id("t1", until), NOW, PATIENCE).await.unwrap());
             assert!(matches!(Revocations::open(Some(folder.path())), Err(DataDirError::InUse(_))));
         }
         let again = Revocations::open(Some(folder.path())).unwrap();
@@ -285,14 +305,57 @@ mod tests {
             target: Target::Subject("alice".into()),
             keep: Keep::For(Micros::from_seconds(3_600)),
         };
-        assert!(revocations.revoke(revocation.clone(), NOW).await.unwrap());
+        assert!(revocations.revoke(revocation.clone(), NOW, PATIENCE).await.unwrap());
         assert!(revocations.refuses(&probe("x", Some(1_700_000_000)), NOW));
         assert!(!revocations.refuses(&probe("x", Some(1_700_000_001)), NOW));
         assert!(revocations.refuses(&probe("x", None), NOW));
         assert!(
-            !revocations.revoke(revocation.clone(), NOW.plus(Micros(1))).await.unwrap(),
+            !revocations.revoke(revocation.clone(), NOW.plus(Micros(1)), PATIENCE).await.unwrap(),
             "the same second"
         );
-        assert!(revocations.revoke(revocation, NOW.plus(Micros::SECOND)).await.unwrap());
+        assert!(revocations.revoke(revocation, NOW.plus(Micros::SECOND), PATIENCE).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_left_before_its_turn_at_the_disk_revokes_nothing_and_waits_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let revocations = Revocations::open(Some(folder.path())).unwrap();
+        let (disk, (release, released)) = (Arc::clone(&revocations.disk), std::sync::mpsc::channel::<()>());
+        let (hold, held) = tokio::sync::oneshot::channel();
+        let slow = std::thread::spawn(move || {
+            let _disk = disk.lock();
+            hold.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        held.await.unwrap();
+        let until = NOW.plus(Micros::from_seconds(60));
+        let short = Duration::from_millis(20);
+        let late = revocations.revoke(by_id("late", until), NOW, short).await;
+        assert_eq!(late, Err(StoreError::Timeout(short)));
+        release.send(()).unwrap();
+        slow.join().unwrap();
+        assert!(revocations.revoke(by_id("next", until), NOW, PATIENCE).await.unwrap());
+        // The late one's turn has come and gone when nobody else holds the disk.
+        let gone = async {
+            while Arc::strong_count(&revocations.disk) > 1 {
+                // A poll of a condition with a deadline.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        assert!(!revocations.refuses(&probe("late", None), NOW));
+        assert!(revocations.refuses(&probe("next", None), NOW));
+    }
+
+    #[tokio::test]
+    async fn no_patience_at_all_revokes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let revocations = Revocations::open(Some(folder.path())).unwrap();
+        let until = NOW.plus(Micros::from_seconds(60));
+        let late = revocations.revoke(by_id("late", until), NOW, Duration::ZERO).await;
+        assert_eq!(late, Err(StoreError::Timeout(Duration::ZERO)));
+        // Without a deadline there is no end to the wait, and no overflow.
+        assert!(revocations.revoke(by_id("next", until), NOW, Duration::MAX).await.unwrap());
+        assert!(!revocations.refuses(&probe("late", None), NOW));
     }
 }

@@ -206,6 +206,8 @@ pub(super) struct Shard {
     /// Answers remembered, kept apart from the population so that request ids cannot crowd counters out.
     remembered: Population,
     calls: usize,
+    /// Until then keys of this shard may have charges on an overflow counter that still count.
+    crowded_until: Moment,
 }
 
 impl Shard {
@@ -223,6 +225,16 @@ impl Shard {
     /// Whether the domain of `id` holds `most` keys here already.
     pub(super) fn is_full(&self, id: Id, most: usize) -> bool {
         count(&self.population, id.domain()) >= most
+    }
+
+    /// Whether keys of this shard may have charges on an overflow counter that still count.
+    pub(super) fn was_crowded(&self, now: Moment) -> bool {
+        self.crowded_until > now
+    }
+
+    /// A key of this shard made a charge on an overflow counter that counts until then.
+    pub(super) fn note_crowded(&mut self, until: Moment) {
+        self.crowded_until = self.crowded_until.max(until);
     }
 
     /// Keeps a bucket, and counts it when it is new.

@@ -2,6 +2,7 @@
 //!
 //! Lock order is by shard index, so two decisions never wait for each other in a circle.
 
+use super::overflow::{Spot, Spots};
 use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Remembered, Shard};
 use super::{MemoryStore, SHARDS};
 use crate::engine::ask::{Answer, Ask, Demand, Reading, Take};
@@ -11,17 +12,16 @@ use crate::store::MIN_REQUEST_MEMORY;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
 
 type Ids = SmallVec<[Id; 2]>;
 
 /// The locked shards of one decision.
 /// Nothing of another decision on the same keys happens between the first reading and the last charge.
-struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>);
+pub(super) struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>);
 
 impl Locked<'_> {
     /// The shard of an id; it is there for every id that was locked.
-    fn shard(&mut self, id: Id) -> Option<&mut Shard> {
+    pub(super) fn shard(&mut self, id: Id) -> Option<&mut Shard> {
         let index = id.shard(SHARDS);
         self.0.iter_mut().find(|(other, _)| *other == index).map(|(_, shard)| &mut **shard)
     }
@@ -37,50 +37,49 @@ impl MemoryStore {
     /// Decides and charges.
     ///
     /// A revoked token is found before anything is locked. A request that was answered before gets that answer again.
-    /// A key that is new to a full domain is counted under its policy's overflow counter; for that the locks are let go
-    /// and taken again, because the counter may stand in another shard.
+    /// Where a demand concerns an overflow counter, the locks are let go and taken again with its shard.
     pub(super) fn take_now(&self, ask: &Ask) -> Answer {
         let now = self.clock.now();
         if ask.token.as_deref().is_some_and(|token| self.revocations.refuses(token, now)) {
-            return Answer { now, revoked: true, readings: SmallVec::new() };
+            return Answer { now, revoked: true, ..Answer::default() };
         }
         let request = self.request_id(ask);
-        let mut ids: Ids = ask.demands.iter().map(|demand| self.id(&demand.key)).collect();
-        let mut locked = self.lock_all(&ids, request);
+        let own: Ids = ask.demands.iter().map(|demand| self.id(&demand.key)).collect();
+        let mut locked = self.lock_all(own.iter().chain(&request));
         if let Some(answer) = locked.remembered(request, now) {
             return answer;
         }
-        let crowded = self.crowded(ask, &ids, &mut locked);
-        if !crowded.is_empty() {
+        let mut spots: Spots = own.iter().map(|id| Spot::own(*id)).collect();
+        if self.crosses(ask, &own, &mut locked, now) {
             drop(locked);
-            for i in crowded {
-                if let (Some(id), Some(demand)) = (ids.get_mut(i), ask.demands.get(i)) {
-                    *id = self.id(&demand.key.overflow());
-                }
-            }
-            self.overflowed.fetch_add(1, Ordering::Relaxed);
-            locked = self.lock_all(&ids, request);
+            (locked, spots) = self.cross(ask, &own, request, now);
             // The locks were let go: a repetition of this request may have been answered meanwhile.
             if let Some(answer) = locked.remembered(request, now) {
                 return answer;
             }
         }
-        let readings = ask.demands.iter().zip(&ids).map(|(demand, id)| read(&mut locked, *id, demand, now));
-        let answer = Answer { now, revoked: false, readings: readings.collect() };
+        let readings =
+            ask.demands.iter().zip(&spots).map(|(demand, spot)| read(&mut locked, spot.read, demand, now));
+        let answer = Answer { now, readings: readings.collect(), ..Answer::default() };
         let outcome = answer.outcome(&ask.demands);
-        for ((demand, id), reading) in ask.demands.iter().zip(&ids).zip(&answer.readings) {
+        for ((demand, spot), reading) in ask.demands.iter().zip(&spots).zip(&answer.readings) {
+            if spot.is_idle(demand) {
+                continue;
+            }
             let charge = demand.takes().is_charged(demand.weight, reading, outcome);
-            if demand.takes() != Take::Peek
-                && let Some(shard) = locked.shard(*id)
-            {
-                settle(shard, *id, demand, now, charge);
+            if charge {
+                spot.prepare(&mut locked, &demand.rule, now);
+            }
+            if let Some(shard) = locked.shard(spot.charge) {
+                settle(shard, spot.charge, demand, now, charge);
             }
         }
         if let Some(id) = request
             && let Some(shard) = locked.shard(id)
         {
             let until = now.plus(request_memory(ask));
-            shard.remember(id, Remembered { answer: answer.clone(), until }, self.max_keys_a_shard);
+            let again = Answer { repeated: true, ..answer.clone() };
+            shard.remember(id, Remembered { answer: again, until }, self.max_keys_a_shard);
         }
         self.sweep(locked, now);
         answer
@@ -114,37 +113,12 @@ impl MemoryStore {
     }
 
     /// Locks every shard that is concerned, each once, by ascending index.
-    fn lock_all(&self, ids: &[Id], request: Option<Id>) -> Locked<'_> {
-        let mut indexes: SmallVec<[usize; 4]> =
-            ids.iter().chain(request.as_ref()).map(|id| id.shard(SHARDS)).collect();
+    pub(super) fn lock_all<'a>(&self, ids: impl Iterator<Item = &'a Id>) -> Locked<'_> {
+        let mut indexes: SmallVec<[usize; 4]> = ids.map(|id| id.shard(SHARDS)).collect();
         indexes.sort_unstable();
         indexes.dedup();
         let shards = indexes.into_iter().filter_map(|index| Some((index, self.shards.get(index)?.0.lock())));
         Locked(shards.collect())
-    }
-
-    /// The demands whose key is new while its domain is full.
-    fn crowded(&self, ask: &Ask, ids: &[Id], locked: &mut Locked<'_>) -> SmallVec<[usize; 2]> {
-        let mut crowded = SmallVec::new();
-        for (i, (demand, id)) in ask.demands.iter().zip(ids).enumerate() {
-            if let Some(shard) = locked.shard(*id)
-                && shard.is_full(*id, self.max_keys_a_shard)
-                && !holds(shard, *id, &demand.rule)
-            {
-                crowded.push(i);
-            }
-        }
-        crowded
-    }
-}
-
-/// Whether the key has a state of its own; it is then not new, whatever the domain holds.
-fn holds(shard: &Shard, id: Id, rule: &Rule) -> bool {
-    match rule {
-        Rule::Window(_) => shard.logs.get(id).is_some(),
-        Rule::Bucket(_) => shard.buckets.get(id).is_some(),
-        Rule::Fixed(_) => shard.counts.get(id).is_some(),
-        Rule::Leases(_) => shard.leases(id).is_some(),
     }
 }
 
@@ -230,7 +204,7 @@ fn request_memory(ask: &Ask) -> Micros {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::ask::{Ask, Demand, Take, Weight};
+    use crate::engine::ask::{Answer, Ask, Demand, Take, Weight};
     use crate::engine::key::Key;
     use crate::engine::rule::Rule;
     use crate::engine::units::Micros;
@@ -279,12 +253,13 @@ mod tests {
         question.request_id = Some("r1".into());
         let first = store.take_now(&question);
         at.fetch_add(5, Ordering::SeqCst);
-        assert_eq!(store.take_now(&question), first);
+        let again = |answer: &Answer| Answer { repeated: true, ..answer.clone() };
+        assert_eq!(store.take_now(&question), again(&first));
         question.request_id = Some("r2".into());
         let second = store.take_now(&question);
         assert!(!second.readings[0].fits);
         at.fetch_add(1_000, Ordering::SeqCst);
-        assert_eq!(store.take_now(&question), second, "a denial is repeated too");
+        assert_eq!(store.take_now(&question), again(&second), "a denial is repeated too");
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn grouped(numbers: &mut Numbers<'_>, ask: &Ask, now: Moment) -> Option<Result<A
     }
     let raw = [integer(first)?, integer(rest.0)?, integer(rest.1)?];
     let readings = std::iter::once(counter(demand, now, raw)?).collect();
-    Some(Ok(Answer { now, revoked: false, readings }))
+    Some(Ok(Answer { now, readings, ..Answer::default() }))
 }
 
 /// What the engine reads from a counter's numbers; none for leases, which are never grouped.
@@ -131,7 +131,7 @@ fn other(numbers: &mut Numbers<'_>, ask: &Ask, of: (Moment, &Plan)) -> Option<Re
         numbers.skip(count);
         return Some(Err(nonsense()));
     }
-    decided(numbers, ask, first_now)
+    decided(numbers, ask, first_now).map(|kept| kept.map(|answer| Answer { repeated: true, ..answer }))
 }
 
 /// Numbers of a demand among the others: whether it fits, level, retry offset, reset offset.
@@ -151,7 +151,7 @@ fn decided(numbers: &mut Numbers<'_>, ask: &Ask, now: Moment) -> Option<Result<A
         let (retry_at, reset_at) = (later_or_never(now, retry), now.plus(Micros(reset)));
         readings.push(Reading { fits, level, retry_at, reset_at });
     }
-    Some(Ok(Answer { now, revoked: false, readings }))
+    Some(Ok(Answer { now, readings, ..Answer::default() }))
 }
 
 /// Packed little-endian doubles, read from the front. Nothing is read beyond the end, however long the reply

@@ -1,0 +1,147 @@
+//! Calls that take long: messages that do not come, and deadlines that pass while the store is asked.
+
+use crate::harness::{Quotad, Start, check, until};
+use crate::server::{Kind, Server};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::HeaderMap;
+use quotad::pb::quotad::v1 as pb;
+use std::time::{Duration, Instant};
+
+/// What a message may take to come is 10 s; a busy machine is late.
+const GIVEN_UP: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(20);
+
+const CONFIG: &str = r#"
+tokens:
+  - {name: app, issuer: example-app, algorithms: [HS256], key: {file: token.key, generate: true}}
+policies:
+  - {name: wide, partition: [ip], limit: 1000, window: 1h}
+"#;
+
+/// A connection by hand: no client library that keeps a deadline of its own, or hides a stream that hangs.
+async fn connect(address: &str) -> SendRequest<Bytes> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    client
+}
+
+/// A call under way.
+struct Call {
+    answer: h2::client::ResponseFuture,
+    message: h2::SendStream<Bytes>,
+}
+
+impl Call {
+    /// Sends the headers.
+    async fn open(client: &SendRequest<Bytes>, method: &str, timeout: Option<&str>) -> Self {
+        let ready = tokio::time::timeout(GIVEN_UP.end, client.clone().ready()).await;
+        let mut client = ready.expect("a place in time").unwrap();
+        let mut request = http::Request::post(format!("http://quotad/{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", timeout);
+        }
+        let (answer, message) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        Self { answer, message }
+    }
+
+    /// Sends the message, whole.
+    fn send(&mut self, message: &impl prost::Message) {
+        let mut framed = vec![0];
+        framed.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+        framed.extend(message.encode_to_vec());
+        self.message.send_data(framed.into(), true).unwrap();
+    }
+
+    /// The code and message of its status.
+    async fn status(self) -> (String, String) {
+        let answered = tokio::time::timeout(GIVEN_UP.end, self.answer).await;
+        let (parts, mut body) = answered.expect("an answer in time").unwrap().into_parts();
+        while let Some(data) = body.data().await {
+            body.flow_control().release_capacity(data.unwrap().len()).unwrap();
+        }
+        let trailers = body.trailers().await.unwrap().unwrap_or_default();
+        let text = |map: &HeaderMap, name: &str| Some(map.get(name)?.to_str().unwrap().to_owned());
+        let of = |name| text(&parts.headers, name).or_else(|| text(&trailers, name)).unwrap_or_default();
+        (of("grpc-status"), of("grpc-message"))
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_never_comes_is_given_up_its_stream_is_free_and_streams_go_on() {
+    let quotad = Quotad::start(CONFIG);
+    let client = connect(&quotad.address).await;
+    let stream = Call::open(&client, "quotad.v1.DecisionService/CheckLimits", None).await;
+    let other = connect(&quotad.address).await;
+    let begun = Instant::now();
+    let mut calls = Vec::new();
+    for method in [
+        "quotad.v1.DecisionService/CheckLimit",
+        "quotad.v1.DecisionService/RenewConnections",
+        "envoy.service.auth.v3.Authorization/Check",
+        "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+        "grpc.health.v1.Health/Check",
+    ] {
+        calls.push(Call::open(&client, method, None).await);
+    }
+    // As many as a connection may have: who waits for a place gets one when these are given up.
+    let mut full = Vec::new();
+    for _ in 0..1_024 {
+        let mut call = Call::open(&other, "quotad.v1.DecisionService/CheckLimit", None).await;
+        // The beginning of a message is no message.
+        call.message.send_data(Bytes::from_static(&[0, 0]), false).unwrap();
+        full.push(call);
+    }
+    for call in calls {
+        assert_eq!(call.status().await, ("4".to_owned(), message_late()));
+    }
+    let mut next = Call::open(&other, "quotad.v1.DecisionService/CheckLimit", None).await;
+    next.send(&check("wide", &[("ip", "203.0.113.7")]));
+    assert_eq!(next.status().await.0, "0");
+    assert!(GIVEN_UP.contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    // A stream with nothing to say is as good as ever.
+    let mut stream = stream;
+    stream.send(&pb::CheckLimitsRequest::default());
+    assert_eq!(stream.status().await.0, "0");
+}
+
+fn message_late() -> String {
+    "request:%20the%20message%20did%20not%20come%20in%20time".to_owned()
+}
+
+#[tokio::test]
+async fn a_revocation_waits_for_redis_no_longer_than_its_caller_and_says_neither_yes_nor_no() {
+    let redis = Server::start(Kind::Redis7);
+    let quotad =
+        Start::with(CONFIG).arg("--store").arg(redis.url()).arg("--store-timeout").arg("20s").start();
+    let client = connect(&quotad.address).await;
+    let revocation = pb::RevokeTokenRequest {
+        target: Some(pb::revoke_token_request::Target::TokenId(pb::revoke_token_request::TokenId {
+            issuer: "example-app".into(),
+            id: "t1".into(),
+            expires_at: None,
+        })),
+    };
+    until("Redis is there", async || {
+        let mut call = Call::open(&client, "quotad.v1.DecisionService/RevokeToken", None).await;
+        call.send(&revocation);
+        call.status().await.0 == "0"
+    })
+    .await;
+    redis.freeze();
+    let begun = Instant::now();
+    let mut call = Call::open(&client, "quotad.v1.DecisionService/RevokeToken", Some("200m")).await;
+    call.send(&revocation);
+    let (code, message) = call.status().await;
+    assert_eq!(code, "4", "{message}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    redis.thaw();
+    let mut past = Call::open(&client, "quotad.v1.DecisionService/RevokeToken", Some("1n")).await;
+    past.send(&revocation);
+    let (code, message) = past.status().await;
+    assert!(code == "4" && message.contains("nothing"), "{code} {message}");
+}
