@@ -201,6 +201,7 @@ fn connection_call(connection: &pb::Connection) -> Result<ConnectionCall<'_, Ent
     Ok(ConnectionCall {
         domain: &connection.domain,
         policies: &connection.policies,
+        elsewhere: &[],
         facts: Entries(&connection.entries),
         lease_id: &connection.lease_id,
         token,

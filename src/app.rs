@@ -77,7 +77,7 @@ fn located(config: &Config, mistakes: Vec<(usize, crate::engine::mistake::Mistak
 }
 
 /// What of a configuration is swapped on reload.
-fn live(config: &Config, verifier: Arc<Verifier>, rate_limits: &RateLimits) -> Live {
+pub(crate) fn live(config: &Config, verifier: Arc<Verifier>, rate_limits: &RateLimits) -> Live {
     Live {
         policies: Arc::clone(&config.policies),
         face: config.http.face.clone(),

@@ -13,6 +13,7 @@ mod connection;
 mod facts;
 mod fallback;
 mod identity;
+mod owed;
 mod plan;
 mod rate_limit;
 mod repeat;
@@ -26,7 +27,7 @@ pub use facts::Entries;
 pub use rate_limit::{
     Descriptor, DescriptorStatus, Direction, Override, RateLimitCall, RateLimitError, RateLimited, ShownLimit,
 };
-pub use terms::LeaseTerms;
+pub use terms::{InDomain, LeaseTerms};
 pub use token::{RevokeTarget, Validated};
 
 use crate::clock;
@@ -138,6 +139,7 @@ pub struct Service<S> {
     /// Decides while the store is away, for policies that say `local`.
     local: Arc<MemoryStore>,
     clean: token::CleanTokens,
+    owed: owed::Owed,
     failures: Seldom,
     /// What a proxy's configuration gets wrong, it gets wrong at every request.
     mistakes: Seldom,
@@ -148,7 +150,8 @@ impl<S: Store> Service<S> {
     #[must_use]
     pub fn new(live: Arc<ArcSwap<Live>>, store: S, local: Arc<MemoryStore>) -> Self {
         let clean = token::CleanTokens::default();
-        Self { live, store, local, clean, failures: Seldom::default(), mistakes: Seldom::default() }
+        let (failures, mistakes) = (Seldom::default(), Seldom::default());
+        Self { live, store, local, clean, owed: owed::Owed::default(), failures, mistakes }
     }
 
     /// Says once a second at most that the store failed: the answers carry their mode, the log the cause.

@@ -9,12 +9,16 @@
 
 #[path = "envoy/app.rs"]
 mod app;
+#[path = "envoy/away.rs"]
+mod away;
 #[path = "envoy/bed.rs"]
 mod bed;
 #[path = "envoy/client.rs"]
 mod client;
 #[path = "envoy/ext_authz.rs"]
 mod ext_authz;
+#[path = "envoy/ext_proc.rs"]
+mod ext_proc;
 #[path = "envoy/failure.rs"]
 mod failure;
 #[allow(dead_code, reason = "another suite uses the rest")]
@@ -29,3 +33,5 @@ mod rate_limit;
 #[allow(dead_code, reason = "another suite uses the rest")]
 #[path = "support/redis.rs"]
 mod server;
+#[path = "envoy/tcp.rs"]
+mod tcp;

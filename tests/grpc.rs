@@ -11,6 +11,8 @@
 mod authorize;
 #[path = "grpc/bad_input.rs"]
 mod bad_input;
+#[path = "grpc/bad_streams.rs"]
+mod bad_streams;
 #[path = "grpc/connections.rs"]
 mod connections;
 #[path = "grpc/ext_authz.rs"]

@@ -3,55 +3,22 @@
 
 #![no_main]
 
-use arc_swap::ArcSwap;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
-use quotad::config::{Environment, Source, load};
-use quotad::engine::rate_limit::{RateLimitOptions, RateLimits};
 use quotad::envoy::Envoy;
 use quotad::pb::envoy::config::core::v3::HeaderValueOption;
 use quotad::pb::envoy::service::auth::v3::authorization_server::Authorization;
 use quotad::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use quotad::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
-use quotad::service::{Live, Service};
-use quotad::store::memory::{MemoryOptions, MemoryStore};
-use quotad::token::{Keys, Verifier};
-use std::sync::{Arc, LazyLock};
-use tokio::runtime::{Builder, Runtime};
+use quotad::store::memory::MemoryOptions;
+use quotad_fuzz::{PLAIN, RUNTIME, service};
 use tonic::Request;
-
-/// Every kind of policy, match, partition and route.
-const CONFIGURATION: &str = include_str!("../request.yaml");
-const SECRET: &str = "fuzz-secret-of-more-than-thirty-two-bytes";
-
-static LIVE: LazyLock<Arc<ArcSwap<Live>>> = LazyLock::new(|| {
-    let environment = Environment::given([("SECRET", SECRET)]);
-    let config = load(&Source::text("request.yaml", CONFIGURATION).with_environment(environment))
-        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let verifier = Verifier::build(config.issuers.clone(), Keys::CheckOnly).expect("the entry is right");
-    Arc::new(ArcSwap::from_pointee(Live {
-        rate_limits: RateLimits::Off,
-        rate_limit_options: RateLimitOptions::default(),
-        policies: Arc::clone(&config.policies),
-        face: config.http.face.clone(),
-        trusted_proxies: config.http.trusted_proxies.clone(),
-        client_ip: config.envoy.client_ip.clone(),
-        identity_headers: config.http.identity_headers.clone(),
-        verifier: Arc::new(verifier),
-    }))
-});
-
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(request) = CheckRequest::decode(bytes) else { return };
     let again = CheckRequest::decode(request.encode_to_vec().as_slice());
     assert_eq!(again.as_ref(), Ok(&request), "a message does not survive its own encoding");
-    let options = MemoryOptions { max_keys: 64, ..MemoryOptions::default() };
-    let store = Arc::new(MemoryStore::new(options).expect("an empty store"));
-    let service = Service::new(Arc::clone(&LIVE), Arc::clone(&store), store);
-    let envoy = Envoy::new(Arc::new(service));
+    let envoy = Envoy::new(service(&PLAIN, MemoryOptions::default()));
     // Twice: what is charged once may be refused the second time.
     for _ in 0..2 {
         let called = RUNTIME.block_on(envoy.check(Request::new(request.clone())));

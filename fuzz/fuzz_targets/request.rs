@@ -6,65 +6,31 @@
 
 #![no_main]
 
-use arc_swap::ArcSwap;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use quotad::api::Api;
-use quotad::config::{Environment, Source, load};
-use quotad::engine::rate_limit::{RateLimitOptions, RateLimits};
 use quotad::pb::quotad::v1::decision_service_server::DecisionService;
 use quotad::pb::quotad::v1::{
     AcquireConnectionRequest, AuthorizeRequest, AuthorizeResponse, CheckLimitRequest, CheckLimitsRequest,
     Decision, Header, Outcome, ReleaseConnectionRequest, RenewConnectionsRequest, RevokeTokenRequest,
     ValidateTokenRequest,
 };
-use quotad::service::{Live, Service};
-use quotad::store::memory::{MemoryOptions, MemoryStore, StoreClock};
-use quotad::token::{Keys, Verifier};
+use quotad::store::memory::{MemoryOptions, StoreClock};
+use quotad_fuzz::{PLAIN, RUNTIME, service};
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use tokio::runtime::{Builder, Runtime};
 use tonic::{Code, Request, Status};
 
-/// Every kind of policy, match, partition and route.
-const CONFIGURATION: &str = include_str!("../request.yaml");
-const SECRET: &str = "fuzz-secret-of-more-than-thirty-two-bytes";
 /// 2026-01-01, in microseconds.
 const START: u64 = 1_767_225_600_000_000;
 /// Requests of one input.
 const MOST: usize = 16;
 
-static LIVE: LazyLock<Arc<ArcSwap<Live>>> = LazyLock::new(|| {
-    let environment = Environment::given([("SECRET", SECRET)]);
-    let config = load(&Source::text("request.yaml", CONFIGURATION).with_environment(environment))
-        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let verifier = Verifier::build(config.issuers.clone(), Keys::CheckOnly).expect("the entry is right");
-    Arc::new(ArcSwap::from_pointee(Live {
-        rate_limits: RateLimits::Off,
-        rate_limit_options: RateLimitOptions::default(),
-        policies: Arc::clone(&config.policies),
-        face: config.http.face.clone(),
-        trusted_proxies: config.http.trusted_proxies.clone(),
-        client_ip: config.envoy.client_ip.clone(),
-        identity_headers: config.http.identity_headers.clone(),
-        verifier: Arc::new(verifier),
-    }))
-});
-
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
-
 fuzz_target!(|bytes: &[u8]| {
     let clock = Arc::new(AtomicU64::new(START));
-    let options = MemoryOptions {
-        max_keys: 64,
-        clock: StoreClock::Manual(Arc::clone(&clock)),
-        ..MemoryOptions::default()
-    };
-    let store = Arc::new(MemoryStore::new(options).expect("an empty store"));
-    let service = Service::new(Arc::clone(&LIVE), Arc::clone(&store), store);
-    let api = Api::new(Arc::new(service));
+    let options = MemoryOptions { clock: StoreClock::Manual(Arc::clone(&clock)), ..MemoryOptions::default() };
+    let api = Api::new(service(&PLAIN, options));
     let mut rest = bytes;
     for _ in 0..MOST {
         let [kind, low, high, after @ ..] = rest else { return };

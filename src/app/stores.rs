@@ -114,12 +114,16 @@ impl Services {
 }
 
 fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes, health: Health) -> Dispatch {
+    let service = Arc::new(service);
+    if S::MAY_BE_AWAY {
+        let service = Arc::clone(&service);
+        spawn_lasting("owed releases", stop, async move { service.pay_owed().await });
+    }
     let stop = stop.clone();
     let draining = move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let stop = stop.clone();
         Box::pin(async move { stop.draining().await })
     };
-    let service = Arc::new(service);
     let draining: crate::envoy::Draining = Arc::new(draining);
     let envoy = Arc::new(Envoy::new(Arc::clone(&service)).until(Arc::clone(&draining)));
     let api = Api::new(service).until(draining);

@@ -3,9 +3,12 @@
 //! Promise: what is written reads back as it was, on any replica. What is malformed or beyond its bound reads as
 //! nothing. Must never: keep anything here; the metadata is all that is known of a lease.
 
+use super::Envoy;
+use crate::clock;
 use crate::engine::leases::MAX_LEASE_ID_BYTES;
 use crate::engine::units::Moment;
-use crate::service::{ConnectionCall, Entries, LeaseGrant, LeaseTerms, TokenReference};
+use crate::service::{ConnectionCall, Deadline, Entries, InDomain, LeaseGrant, LeaseTerms, TokenReference};
+use crate::store::Store;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use std::time::Duration;
@@ -18,6 +21,8 @@ pub(super) const KEY: &str = "lease";
 const MAX_POLICIES: usize = 16;
 /// Most entries: eight for each policy.
 const MAX_ENTRIES: usize = 128;
+/// How long one renewal or release waits for the store.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A lease as somebody holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +42,37 @@ impl Lease {
     }
 }
 
+impl<S: Store> Envoy<S> {
+    /// Gives back the lease of a request that is over: now, or once the store can be asked again.
+    pub(super) async fn end(&self, lease: &Lease) {
+        if let Err(error) = self.service.end_lease(&lease.call(), within(PATIENCE)).await {
+            tracing::debug!(%error, "a lease was not released; it ends by itself");
+        }
+    }
+}
+
+/// The end of a wait that begins now, of at most [`PATIENCE`].
+pub(super) fn within(span: Duration) -> Deadline {
+    Deadline(clock::monotonic().checked_add(span.min(PATIENCE)))
+}
+
 /// The lease as metadata.
 pub(super) fn to_struct(grant: &LeaseGrant) -> Struct {
-    let LeaseTerms { domain, policies, entries, token } = &grant.terms;
-    let policies = policies.iter().map(|policy| text(policy)).collect();
+    let LeaseTerms { domain, policies, elsewhere, entries, token } = &grant.terms;
     let entries = entries.iter().map(|(name, value)| (name.clone(), text(value))).collect();
     let mut fields = vec![
         ("id", text(&grant.lease_id)),
         ("domain", text(domain)),
-        ("policies", value(Kind::ListValue(prost_types::ListValue { values: policies }))),
+        ("policies", list(policies.iter().map(|policy| text(policy)))),
         ("entries", value(Kind::StructValue(Struct { fields: entries }))),
     ];
+    if !elsewhere.is_empty() {
+        let each = |InDomain { domain, policies }: &InDomain| {
+            let policies = list(policies.iter().map(|policy| text(policy)));
+            value(Kind::StructValue(named(vec![("domain", text(domain)), ("policies", policies)])))
+        };
+        fields.push(("elsewhere", list(elsewhere.iter().map(each))));
+    }
     if let Some(token) = token {
         fields.push(("token", value(Kind::StructValue(token_struct(token)))));
     }
@@ -60,15 +85,17 @@ pub(super) fn from_struct(from: &Struct) -> Option<Lease> {
     if id.is_empty() || id.len() > MAX_LEASE_ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
-    let Some(Kind::ListValue(policies)) = kind(from, "policies") else { return None };
+    let first = in_domain(from)?;
+    let elsewhere = elsewhere(from)?;
     let Some(Kind::StructValue(entries)) = kind(from, "entries") else { return None };
-    // No policy would mean every one that matches.
-    if !(1..=MAX_POLICIES).contains(&policies.values.len()) || entries.fields.len() > MAX_ENTRIES {
+    let policies: usize = elsewhere.iter().map(|one| one.policies.len()).sum();
+    if first.policies.len() + policies > MAX_POLICIES || entries.fields.len() > MAX_ENTRIES {
         return None;
     }
     let terms = LeaseTerms {
-        domain: string(from, "domain")?.to_owned(),
-        policies: policies.values.iter().map(owned).collect::<Option<_>>()?,
+        domain: first.domain,
+        policies: first.policies,
+        elsewhere,
         entries: entries
             .fields
             .iter()
@@ -81,6 +108,31 @@ pub(super) fn from_struct(from: &Struct) -> Option<Lease> {
         },
     };
     Some(Lease { id: id.to_owned(), terms })
+}
+
+/// No policy would mean every one that matches: malformed.
+fn in_domain(from: &Struct) -> Option<InDomain> {
+    let Some(Kind::ListValue(policies)) = kind(from, "policies") else { return None };
+    if !(1..=MAX_POLICIES).contains(&policies.values.len()) {
+        return None;
+    }
+    let policies = policies.values.iter().map(owned).collect::<Option<_>>()?;
+    Some(InDomain { domain: string(from, "domain")?.to_owned(), policies })
+}
+
+/// None: malformed.
+fn elsewhere(from: &Struct) -> Option<Vec<InDomain>> {
+    let each = |value: &Value| match value.kind.as_ref()? {
+        Kind::StructValue(one) => in_domain(one),
+        _ => None,
+    };
+    match kind(from, "elsewhere") {
+        None => Some(Vec::new()),
+        Some(Kind::ListValue(list)) if list.values.len() < MAX_POLICIES => {
+            list.values.iter().map(each).collect()
+        }
+        Some(_) => None,
+    }
 }
 
 fn token_struct(token: &TokenReference) -> Struct {
@@ -127,6 +179,10 @@ fn value(kind: Kind) -> Value {
     Value { kind: Some(kind) }
 }
 
+fn list(values: impl Iterator<Item = Value>) -> Value {
+    value(Kind::ListValue(prost_types::ListValue { values: values.collect() }))
+}
+
 fn text(text: &str) -> Value {
     value(Kind::StringValue(text.to_owned()))
 }
@@ -163,14 +219,16 @@ mod tests {
     }
 
     fn grants() -> impl Strategy<Value = LeaseGrant> {
-        let policies = prop::collection::vec("[a-z-]{1,20}", 1..=MAX_POLICIES);
+        let policies = || prop::collection::vec("[a-z-]{1,20}", 1..=4);
+        let elsewhere = (".*", policies()).prop_map(|(domain, policies)| InDomain { domain, policies });
+        let elsewhere = prop::collection::vec(elsewhere, 0..=3);
         let entries = prop::collection::hash_map(".{1,8}", ".*", 0..8);
-        ("[!-~]{1,64}", ".*", policies, entries, prop::option::of(tokens())).prop_map(
-            |(lease_id, domain, policies, entries, token)| LeaseGrant {
+        ("[!-~]{1,64}", ".*", policies(), elsewhere, entries, prop::option::of(tokens())).prop_map(
+            |(lease_id, domain, policies, elsewhere, entries, token)| LeaseGrant {
                 lease_id,
                 ttl: Micros(3),
                 renew_after: Micros(1),
-                terms: LeaseTerms { domain, policies, entries, token },
+                terms: LeaseTerms { domain, policies, elsewhere, entries, token },
             },
         )
     }
@@ -190,6 +248,24 @@ mod tests {
             prop_assert_eq!(from_struct(&bent), None);
             bent.fields.remove(name);
             prop_assert_eq!(from_struct(&bent), None);
+        }
+
+        #[test]
+        fn other_domains_are_whole_and_bounded_or_all_reads_as_nothing(grant in grants(), many in 0_usize..40) {
+            let one = |policies: usize| {
+                let policies = list((0..policies).map(|_| text("p")));
+                value(Kind::StructValue(named(vec![("domain", text("d")), ("policies", policies)])))
+            };
+            let with = |elsewhere: Value| {
+                let mut bent = to_struct(&grant);
+                bent.fields.insert("elsewhere".to_owned(), elsewhere);
+                from_struct(&bent)
+            };
+            for bent in [one(1), list([one(0)].into_iter()), list([text("d")].into_iter()), value(Kind::BoolValue(true))] {
+                prop_assert_eq!(with(bent), None);
+            }
+            let fits = grant.terms.policies.len() + many <= MAX_POLICIES;
+            prop_assert_eq!(with(list((0..many).map(|_| one(1)))).is_some(), fits);
         }
     }
 

@@ -203,6 +203,7 @@ impl<S: Store> Service<S> {
             }
             Err(error) if probed && denies(good) => {
                 self.note(&error);
+                self.owe_taken(plan, &error);
                 Ok(Decision::failed_closed())
             }
             Err(error) if plan.0.is_empty() => {

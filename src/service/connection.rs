@@ -1,7 +1,6 @@
 //! `AcquireConnection`, `RenewConnections`, `ReleaseConnection`: leases that end by themselves.
 
 use crate::engine::ask::Ask;
-use crate::engine::ask::Weight;
 use crate::engine::decision::{Decision, Mode, Outcome, Reason};
 use crate::engine::issuer::OnRevocationError;
 use crate::engine::leases::Leases;
@@ -11,11 +10,11 @@ use crate::engine::revocation::Probe;
 use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
 use crate::service::fallback::exact;
-use crate::service::plan::{Among, Amount, Plan, check_domain, domain_or_default};
-use crate::service::terms::LeaseTerms;
+use crate::service::plan::{Among, Amount, Plan, Planned, check_domain, domain_or_default};
+use crate::service::terms::{InDomain, LeaseTerms};
 use crate::service::token::wrong;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
-use crate::store::{HeldLease, LeaseLimit, Renewed, Store};
+use crate::store::{HeldLease, Renewed, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +43,8 @@ pub struct ConnectionCall<'a, F> {
     pub domain: &'a str,
     /// Exactly these; none: every connection policy that holds.
     pub policies: &'a [String],
+    /// Exactly these too, of other domains.
+    pub elsewhere: &'a [InDomain],
     /// The facts.
     pub facts: F,
     /// Made by the caller.
@@ -118,6 +119,7 @@ impl<S: Store> Service<S> {
                 Ok(answer) => exact(&plan, &answer),
                 Err(error) if on_store_error == Some(OnRevocationError::Deny) => {
                     self.note(&error);
+                    self.owe_taken(&plan, &error);
                     Decision::failed_closed()
                 }
                 Err(error) => {
@@ -231,26 +233,24 @@ fn plan<'a, F: Facts>(
         plan.add_matching(among, &call.facts, &amount)?;
         return Ok(Ok(plan));
     }
-    let added = plan.add_named(among, call.policies, &call.facts, &amount)?;
+    let mut added = plan.add_named(among, call.policies, &call.facts, &amount)?;
+    for InDomain { domain, policies } in call.elsewhere {
+        let more = plan.add_named(Among { domain, ..among }, policies, &call.facts, &amount)?;
+        added = added.and(more);
+    }
     Ok(added.map(|()| plan).map_err(Decision::from))
 }
 
-fn held<F: Facts>(live: &Live, call: &ConnectionCall<'_, F>) -> Result<HeldLease, ServiceError> {
+/// A lease as the store knows it.
+pub(super) fn held<F: Facts>(live: &Live, call: &ConnectionCall<'_, F>) -> Result<HeldLease, ServiceError> {
     let plan = plan(&live.policies, call)?.map_err(|_| {
         ServiceError::invalid("connection.entries", "a named policy's partition entry is missing")
     })?;
     let token = call.token.as_ref().map(|token| Held::new(live, token)).transpose()?;
     let token_ends = token.as_ref().and_then(|token| token.ends);
-    let limits = plan.0.into_iter().filter_map(|planned| match planned.policy.rule {
-        Rule::Leases(limit) => {
-            let weight = if planned.policy.shadow { Weight::Shadow } else { Weight::Enforced };
-            Some(LeaseLimit { key: planned.key, limit, weight })
-        }
-        _ => None,
-    });
     Ok(HeldLease {
         id: Arc::from(call.lease_id),
-        limits: limits.collect(),
+        limits: plan.0.iter().filter_map(Planned::lease_limit).collect(),
         token: token.map(|token| Box::new(token.probe)),
         token_ends,
     })

@@ -1,7 +1,7 @@
 //! What happens while the store cannot answer: each policy's own choice, said in every answer.
 
 use crate::engine::ask::{Answer, Ask, Demand, Reading, Take};
-use crate::engine::decision::{Decision, Judged, Mode};
+use crate::engine::decision::{Decision, Judged, Mode, Outcome};
 use crate::engine::policy::OnStoreError;
 use crate::engine::rule::Rule;
 use crate::service::plan::{Plan, Planned};
@@ -32,11 +32,24 @@ impl<S: Store> Service<S> {
         error: StoreError,
     ) -> Result<Decision, ServiceError> {
         self.note(&error);
+        let decided = self.by_choices(plan, request_id, &error).await;
+        if decided.as_ref().map_or(Outcome::Deny, |decision| decision.outcome) == Outcome::Deny {
+            self.owe_taken(plan, &error);
+        }
+        decided
+    }
+
+    async fn by_choices(
+        &self,
+        plan: &Plan<'_>,
+        request_id: &str,
+        error: &StoreError,
+    ) -> Result<Decision, ServiceError> {
         let choices: SmallVec<[OnStoreError; 4]> = plan.0.iter().map(choice).collect();
         // A denial is surer than an error, which careless callers take for leave.
         let denied = choices.contains(&OnStoreError::Deny);
         if !denied && choices.contains(&OnStoreError::Error) {
-            return Err(error.into());
+            return Err(error.clone().into());
         }
         let replicas = self.store.replicas();
         let shares: SmallVec<[Rule; 4]> =

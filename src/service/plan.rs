@@ -6,7 +6,7 @@ use crate::engine::policy::{Facts, NoKey, Policy};
 use crate::engine::policy_set::{Kind, LookupError, PolicySet};
 use crate::engine::rule::Rule;
 use crate::service::ServiceError;
-use crate::store::Store;
+use crate::store::{LeaseLimit, Store};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -149,6 +149,16 @@ impl<'a> Plan<'a> {
 }
 
 impl Planned<'_> {
+    /// The lease under this policy; none where it takes none.
+    pub(super) fn lease_limit(&self) -> Option<LeaseLimit> {
+        let Rule::Leases(limit) = self.policy.rule else { return None };
+        Some(LeaseLimit { key: self.key.clone(), limit, weight: self.weight() })
+    }
+
+    fn weight(&self) -> Weight {
+        if self.policy.shadow { Weight::Shadow } else { Weight::Enforced }
+    }
+
     /// The demand under `rule`: the policy's own, or this replica's share of it.
     pub(super) fn demand(&self, key: Key, rule: Rule) -> Demand {
         Demand {
@@ -156,7 +166,7 @@ impl Planned<'_> {
             rule,
             cost: self.cost,
             take: self.take,
-            weight: if self.policy.shadow { Weight::Shadow } else { Weight::Enforced },
+            weight: self.weight(),
             lease: self.lease.clone(),
         }
     }

@@ -8,13 +8,24 @@ use crate::service::plan::Plan;
 use crate::token::Claims;
 use std::collections::HashMap;
 
+/// Policies of one domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InDomain {
+    /// Its name.
+    pub domain: String,
+    /// At least one.
+    pub policies: Vec<String>,
+}
+
 /// Under what a lease was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseTerms {
-    /// Of the policies. Where an ambiguous path met routes of two domains, of the first: the rest ends with its TTL.
+    /// Of the policies.
     pub domain: String,
     /// The connection policies; none: nothing is held, and there is nothing to renew.
     pub policies: Vec<String>,
+    /// Policies of other domains, where a path that can be read in two ways met routes of two.
+    pub elsewhere: Vec<InDomain>,
     /// The entries of their partitions, as given.
     pub entries: HashMap<String, String>,
     /// The token that was checked.
@@ -27,17 +38,23 @@ impl LeaseTerms {
         let mut terms = Self { token, ..Self::default() };
         for planned in plan.0.iter().filter(|planned| planned.policy.is_connection()) {
             let policy = planned.policy;
-            if terms.policies.is_empty() {
-                terms.domain = policy.domain.to_string();
-            } else if *terms.domain != *policy.domain {
-                continue;
-            }
-            terms.policies.push(policy.name.to_string());
+            terms.add(&policy.domain, policy.name.to_string());
             let entries =
                 policy.partition().filter_map(|name| Some((name.to_owned(), facts.get(name)?.into_owned())));
             terms.entries.extend(entries);
         }
         terms
+    }
+
+    fn add(&mut self, domain: &str, policy: String) {
+        if self.policies.is_empty() {
+            domain.clone_into(&mut self.domain);
+        }
+        match self.elsewhere.iter_mut().find(|one| one.domain == domain) {
+            _ if self.domain == domain => self.policies.push(policy),
+            Some(one) => one.policies.push(policy),
+            None => self.elsewhere.push(InDomain { domain: domain.to_owned(), policies: vec![policy] }),
+        }
     }
 
     /// What renews and releases the lease of this id.
@@ -46,6 +63,7 @@ impl LeaseTerms {
         ConnectionCall {
             domain: &self.domain,
             policies: &self.policies,
+            elsewhere: &self.elsewhere,
             facts: Entries(&self.entries),
             lease_id,
             token: self.token.clone(),

@@ -7,12 +7,15 @@ use crate::proxy::Proxy;
 use crate::server::{Kind, Server};
 use quotad::pb::quotad::v1::Mode;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Where counters and leases are.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
     Memory,
     Redis,
+    /// Which knows, when it is killed and started again, what it knew.
+    KeptRedis,
 }
 
 /// What a test starts: the files as they are shipped, and what is different for it.
@@ -81,6 +84,10 @@ impl Plan {
         let redis = match self.place {
             Place::Memory => None,
             Place::Redis => Some(Server::start(Kind::Redis7)),
+            Place::KeptRedis => {
+                let options = ["--appendonly", "yes", "--appendfsync", "always"];
+                Some(Server::start_with(Kind::Redis7, &options))
+            }
         };
         let file = shipped(&format!("quotad-{}.yaml", self.name));
         let mut config = std::fs::read_to_string(file).unwrap();
@@ -94,8 +101,12 @@ impl Plan {
             config = replaced(&config, "  data_dir: data\n", "  timeout: 150ms\n");
             // One thread has one client of the store, so that one answer tells that it is there.
             config.push_str("threads: 1\n");
+            // What `connected` asks.
+            let probe = "{name: login-per-ip, partition: [ip], limit: 9, window: 1m}";
             if !config.contains("\npolicies:") {
-                config.push_str("policies: [{name: login-per-ip, partition: [ip], limit: 9, window: 1m}]\n");
+                config.push_str(&format!("policies: [{probe}]\n"));
+            } else if !config.contains("name: login-per-ip") {
+                config = replaced(&config, "\npolicies:\n", &format!("\npolicies:\n  - {probe}\n"));
             }
         }
         // The folder is named as it stands in the tree: the files that are shipped are those that are tried.
@@ -123,10 +134,7 @@ impl Plan {
         let envoy = Proxy::start(&bootstrap).await;
         let (address, config) = (quotad.address.clone(), quotad.config_path());
         let bed = Bed { quotad: Some(quotad), app, envoy, redis, bootstrap, address, config };
-        until("Envoy finds quotad healthy", async || {
-            bed.envoy.stat("cluster.quotad.membership_healthy").await == 1
-        })
-        .await;
+        bed.healthy().await;
         bed
     }
 }
@@ -153,6 +161,34 @@ impl Bed {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Waits until Envoy finds quotad healthy.
+    pub async fn healthy(&self) {
+        until("Envoy finds quotad healthy", async || {
+            self.envoy.stat("cluster.quotad.membership_healthy").await == 1
+        })
+        .await;
+    }
+
+    pub fn kill_redis(&self) {
+        self.redis.as_ref().unwrap().kill();
+    }
+
+    /// Starts Redis again, and waits until quotad has found it.
+    pub async fn restart_redis(&self) {
+        self.redis.as_ref().unwrap().restart();
+        connected(self.quotad.as_ref().unwrap()).await;
+    }
+
+    /// Asks quotad to stop, which it must do well and in time.
+    pub async fn drain_quotad(&mut self) -> tempfile::TempDir {
+        let mut quotad = self.quotad.take().unwrap();
+        let from = Instant::now();
+        quotad.signal("TERM");
+        assert_eq!(quotad.ended().await, Some(0));
+        assert!(from.elapsed() < Duration::from_secs(5), "{:?}", from.elapsed());
+        std::mem::replace(&mut quotad.folder, tempfile::tempdir().unwrap())
+    }
+
     /// Kills quotad, and starts it again on its address later.
     pub async fn kill_quotad(&mut self) -> tempfile::TempDir {
         self.quotad.take().unwrap().stop("KILL").await
@@ -163,6 +199,13 @@ impl Bed {
         let quotad = start.start();
         self.config = quotad.config_path();
         self.quotad = Some(quotad);
+    }
+
+    /// Starts it again, and waits until its store is there and Envoy has found it.
+    pub async fn resume_quotad(&mut self, folder: tempfile::TempDir) {
+        self.start_quotad(folder);
+        connected(self.quotad.as_ref().unwrap()).await;
+        self.healthy().await;
     }
 
     /// Another Envoy in place of the one that is gone.

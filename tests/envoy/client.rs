@@ -173,7 +173,17 @@ pub struct Socket {
 impl Socket {
     /// Sends a handshake over HTTP/1.1; status 101 is an open socket.
     pub async fn open(address: SocketAddr, ask: &Ask) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        Self::shake(TcpStream::connect(address).await.unwrap(), ask).await
+    }
+
+    /// The same for a client that has this address of the loopback's.
+    pub async fn open_from(client: [u8; 4], address: SocketAddr, ask: &Ask) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((client, 0))).unwrap();
+        Self::shake(socket.connect(address).await.unwrap(), ask).await
+    }
+
+    async fn shake(mut stream: TcpStream, ask: &Ask) -> Self {
         let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n";
         let head = format!("{}{upgrade}sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", ask.head());
         stream.write_all(head.as_bytes()).await.unwrap();

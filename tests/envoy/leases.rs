@@ -12,13 +12,13 @@ const SHIPPED: Duration = Duration::from_secs(30);
 
 /// Who tells quotad about sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     AccessLog,
     ExtProc,
     RateLimit,
 }
 
-fn plan(way: Way) -> Plan {
+pub fn plan(way: Way) -> Plan {
     match way {
         Way::AccessLog => Plan::of("ext-authz"),
         Way::ExtProc => Plan::of("ext-proc"),
@@ -36,20 +36,20 @@ fn short_lived(way: Way) -> Plan {
     }
 }
 
-fn handshake(bed: &Bed, way: Way) -> Ask {
+pub fn handshake(bed: &Bed, way: Way) -> Ask {
     let ask = Ask::get("/ws/chat");
     if way == Way::RateLimit { ask } else { ask.bearer(&bed.token("alice")) }
 }
 
 /// A socket that must be let in.
-async fn enter(bed: &Bed, ask: &Ask) -> Socket {
+pub async fn enter(bed: &Bed, ask: &Ask) -> Socket {
     let mut socket = bed.open(ask).await;
     assert_eq!(socket.answer.status, 101, "{:?}", socket.answer);
     assert!(socket.talks().await);
     socket
 }
 
-async fn refused(bed: &Bed, way: Way, ask: &Ask) {
+pub async fn refused(bed: &Bed, way: Way, ask: &Ask) {
     let answer = bed.open(ask).await.answer;
     assert_eq!(answer.status, 429, "{answer:?}");
     assert_eq!(answer.json()["code"], "RATE_LIMIT_EXCEEDED", "{answer:?}");
@@ -61,7 +61,7 @@ async fn refused(bed: &Bed, way: Way, ask: &Ask) {
 }
 
 /// A socket that is let in as soon as a lease is free.
-async fn enter_soon(bed: &Bed, ask: &Ask) -> Socket {
+pub async fn enter_soon(bed: &Bed, ask: &Ask) -> Socket {
     let mut entered = None;
     until("a lease is free", async || {
         let socket = bed.open(ask).await;
@@ -137,6 +137,37 @@ async fn sockets_come_and_go_by_ext_proc_with_redis() {
 #[tokio::test]
 async fn sockets_come_and_go_by_rate_limit() {
     come_and_go(Way::RateLimit, Place::Memory).await;
+}
+
+#[tokio::test]
+async fn sockets_come_and_go_by_rate_limit_with_redis() {
+    come_and_go(Way::RateLimit, Place::Redis).await;
+}
+
+/// Of many that come at once the limit is let in, not one more.
+async fn come_at_once(way: Way, place: Place) {
+    let bed = plan(way).on(place).start().await;
+    let ask = handshake(&bed, way);
+    let sockets = futures_util::future::join_all((0..24).map(|_| bed.open(&ask))).await;
+    let with = |status| sockets.iter().filter(|socket| socket.answer.status == status).count();
+    assert_eq!((with(101), with(429)), (2, 22));
+    refused(&bed, way, &ask).await;
+}
+
+#[tokio::test]
+async fn of_many_sockets_at_once_the_limit_is_let_in_by_access_log() {
+    come_at_once(Way::AccessLog, Place::Redis).await;
+}
+
+#[tokio::test]
+async fn of_many_sockets_at_once_the_limit_is_let_in_by_ext_proc() {
+    come_at_once(Way::ExtProc, Place::Redis).await;
+}
+
+#[tokio::test]
+async fn of_many_sockets_at_once_the_limit_is_let_in_by_rate_limit() {
+    come_at_once(Way::RateLimit, Place::Memory).await;
+    come_at_once(Way::RateLimit, Place::Redis).await;
 }
 
 #[tokio::test]
@@ -234,6 +265,12 @@ async fn an_envoy_that_ends_holds_nothing_longer_than_a_ttl_by_rate_limit() {
     for signal in ["TERM", "KILL"] {
         envoy_ends(Way::RateLimit, short_lived(Way::RateLimit), (signal, SHORT)).await;
     }
+}
+
+#[tokio::test]
+async fn an_envoy_that_is_killed_holds_nothing_longer_than_a_ttl_by_rate_limit_with_redis() {
+    let plan = short_lived(Way::RateLimit).on(Place::Redis);
+    envoy_ends(Way::RateLimit, plan, ("KILL", SHORT)).await;
 }
 
 async fn sockets_need_tokens(way: Way) {

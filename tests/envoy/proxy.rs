@@ -69,9 +69,14 @@ impl Proxy {
         self.admin = std::fs::read_to_string(&admin).unwrap().trim().parse().unwrap();
         let address = self.admin;
         until("Envoy is ready", async || send(address, &Ask::get("/ready")).await.status == 200).await;
+        self.address = self.listener("public").await;
+    }
+
+    /// The address of a listener.
+    pub async fn listener(&self, name: &str) -> SocketAddr {
         let listeners = self.ask_admin("/listeners").await;
-        let public = listeners.lines().find_map(|line| line.strip_prefix("public::")).expect("the listener");
-        self.address = public.trim().parse().unwrap();
+        let named = listeners.lines().find_map(|line| line.strip_prefix(&format!("{name}::")));
+        named.expect("the listener").trim().parse().unwrap()
     }
 
     /// A page of the admin interface.

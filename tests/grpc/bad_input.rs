@@ -80,25 +80,45 @@ async fn raw(
     encoding: Option<&str>,
     message: &[u8],
 ) -> (Option<String>, String) {
-    let client: HttpClient<_, Full<Bytes>> =
-        HttpClient::builder(TokioExecutor::new()).http2_only(true).build_http();
-    let mut framed = vec![u8::from(encoding.is_some())];
+    let mut framed = frame(message);
+    framed[0] = u8::from(encoding.is_some());
+    let (status, said, _) =
+        bytes(address, &format!("quotad.v1.DecisionService/{method}"), encoding, framed).await;
+    (status, said)
+}
+
+/// A message as gRPC sends it.
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let mut framed = vec![0];
     framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     framed.extend(message);
-    let mut request = http::Request::post(format!("http://{address}/quotad.v1.DecisionService/{method}"))
+    framed
+}
+
+/// Sends the bytes of a whole stream; returns its status, the status's words and the bytes that came back.
+pub async fn bytes(
+    address: &str,
+    method: &str,
+    encoding: Option<&str>,
+    body: Vec<u8>,
+) -> (Option<String>, String, Bytes) {
+    let client: HttpClient<_, Full<Bytes>> =
+        HttpClient::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let mut request = http::Request::post(format!("http://{address}/{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     if let Some(encoding) = encoding {
         request = request.header("grpc-encoding", encoding);
     }
-    let response = client.request(request.body(Full::from(framed)).unwrap()).await.unwrap();
+    let response = client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let collected = body.collect().await.unwrap();
     let find = |name: &str| {
         let of = |map: &http::HeaderMap| map.get(name).map(|value| value.to_str().unwrap().to_owned());
         of(&parts.headers).or_else(|| collected.trailers().and_then(of))
     };
-    (find("grpc-status"), find("grpc-message").unwrap_or_default())
+    let (status, said) = (find("grpc-status"), find("grpc-message").unwrap_or_default());
+    (status, said, collected.to_bytes())
 }
 
 #[tokio::test]

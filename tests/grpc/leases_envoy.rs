@@ -25,7 +25,7 @@ use tonic::{Code, Streaming};
 
 const NAMESPACE: &str = "envoy.filters.http.ext_authz";
 
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 http:
   identity_headers: {x-user-id: sub}
 tokens:
@@ -38,12 +38,12 @@ routes:
   - {name: short, paths: ["/short/**"], token: required, connection: [short]}
 "#;
 
-async fn channel(quotad: &Quotad) -> Channel {
+pub async fn channel(quotad: &Quotad) -> Channel {
     Channel::from_shared(format!("http://{}", quotad.address)).unwrap().connect().await.unwrap()
 }
 
 /// What ext_authz answers: the metadata, when it allowed.
-async fn authorize(channel: &Channel, path: &str, token: &str) -> Option<Struct> {
+pub async fn authorize(channel: &Channel, path: &str, token: &str) -> Option<Struct> {
     let headers = [("authorization".to_owned(), format!("Bearer {token}"))];
     let http = HttpRequest {
         method: "GET".to_owned(),
@@ -65,7 +65,16 @@ async fn authorize(channel: &Channel, path: &str, token: &str) -> Option<Struct>
     allowed.then_some(metadata)
 }
 
-fn entry(kind: Type, metadata: &Struct) -> logged::HttpAccessLogEntry {
+/// All places of a user.
+pub async fn five(channel: &Channel, token: &str) -> Vec<Struct> {
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(authorize(channel, "/ws/a", token).await.expect("five of five"));
+    }
+    held
+}
+
+pub fn entry(kind: Type, metadata: &Struct) -> logged::HttpAccessLogEntry {
     let filter_metadata = [(NAMESPACE.to_owned(), metadata.clone())].into_iter().collect();
     let common = logged::AccessLogCommon {
         access_log_type: kind.into(),
@@ -75,26 +84,26 @@ fn entry(kind: Type, metadata: &Struct) -> logged::HttpAccessLogEntry {
     logged::HttpAccessLogEntry { common_properties: Some(common), ..logged::HttpAccessLogEntry::default() }
 }
 
-fn message(log_entry: Vec<logged::HttpAccessLogEntry>) -> log::StreamAccessLogsMessage {
+pub fn message(log_entry: Vec<logged::HttpAccessLogEntry>) -> log::StreamAccessLogsMessage {
     log::StreamAccessLogsMessage {
         log_entries: Some(LogEntries::HttpLogs(HttpAccessLogEntries { log_entry })),
         ..log::StreamAccessLogsMessage::default()
     }
 }
 
-fn put(lease: &mut Struct, key: &str, value: &str) {
+pub fn put(lease: &mut Struct, key: &str, value: &str) {
     let value = prost_types::Value { kind: Some(Kind::StringValue(value.to_owned())) };
     lease.fields.insert(key.to_owned(), value);
 }
 
 /// The stream of one Envoy worker.
-struct Log {
+pub struct Log {
     sender: mpsc::Sender<log::StreamAccessLogsMessage>,
     task: tokio::task::JoinHandle<Result<(), tonic::Status>>,
 }
 
 impl Log {
-    fn open(channel: &Channel) -> Self {
+    pub fn open(channel: &Channel) -> Self {
         let (sender, receiver) = mpsc::channel(16);
         let mut client = log::access_log_service_client::AccessLogServiceClient::new(channel.clone());
         let stream = ReceiverStream::new(receiver);
@@ -102,11 +111,11 @@ impl Log {
         Self { sender, task }
     }
 
-    async fn say(&self, entries: Vec<logged::HttpAccessLogEntry>) {
+    pub async fn say(&self, entries: Vec<logged::HttpAccessLogEntry>) {
         self.sender.send(message(entries)).await.unwrap();
     }
 
-    async fn close(self) -> Result<(), tonic::Status> {
+    pub async fn close(self) -> Result<(), tonic::Status> {
         drop(self.sender);
         tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap()
     }
@@ -156,10 +165,7 @@ async fn five_of_five_and_only_a_holders_end_frees_a_place() {
     let quotad = Quotad::start(CONFIG);
     let channel = channel(&quotad).await;
     let token = mint(&quotad.config_path(), "alice");
-    let mut held = Vec::new();
-    for _ in 0..5 {
-        held.push(authorize(&channel, "/ws/a", &token).await.expect("five of five"));
-    }
+    let held = five(&channel, &token).await;
     assert_eq!(authorize(&channel, "/ws/a", &token).await, None, "the sixth");
     let log = Log::open(&channel);
     // The end of a refused attempt has no lease; these are bent, unknown, or of another kind.
@@ -195,32 +201,32 @@ async fn five_of_five_and_only_a_holders_end_frees_a_place() {
 }
 
 /// One request of Envoy's ext_proc.
-struct Stream {
-    sender: mpsc::Sender<proc::ProcessingRequest>,
-    answers: Streaming<proc::ProcessingResponse>,
+pub struct Stream {
+    pub sender: mpsc::Sender<proc::ProcessingRequest>,
+    pub answers: Streaming<proc::ProcessingResponse>,
 }
 
 impl Stream {
-    async fn open(channel: &Channel) -> Self {
+    pub async fn open(channel: &Channel) -> Self {
         let (sender, receiver) = mpsc::channel(16);
         let mut client = ExternalProcessorClient::new(channel.clone());
         let answers = client.process(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         Self { sender, answers }
     }
 
-    async fn ask(&mut self, message: Message) -> Result<Option<Answer>, tonic::Status> {
+    pub async fn ask(&mut self, message: Message) -> Result<Option<Answer>, tonic::Status> {
         let request = proc::ProcessingRequest { request: Some(message), ..Default::default() };
         self.sender.send(request).await.unwrap();
         self.answer().await
     }
 
-    async fn answer(&mut self) -> Result<Option<Answer>, tonic::Status> {
+    pub async fn answer(&mut self) -> Result<Option<Answer>, tonic::Status> {
         let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await.expect("in time")?;
         Ok(answer.map(|answer| answer.response.expect("an answer says what")))
     }
 }
 
-fn headers(path: &str, headers: &[(&str, &str)]) -> proc::HttpHeaders {
+pub fn headers(path: &str, headers: &[(&str, &str)]) -> proc::HttpHeaders {
     let pseudo = [(":method", "GET"), (":path", path), (":authority", "example.com")];
     let header = |(name, value): &(&str, &str)| HeaderValue {
         key: (*name).to_owned(),
@@ -231,14 +237,14 @@ fn headers(path: &str, headers: &[(&str, &str)]) -> proc::HttpHeaders {
     proc::HttpHeaders { headers: Some(HeaderMap { headers }), ..proc::HttpHeaders::default() }
 }
 
-fn asks(path: &str, token: &str) -> Message {
+pub fn asks(path: &str, token: &str) -> Message {
     let bearer = format!("Bearer {token}");
     let forged = [("authorization", &*bearer), ("x-user-id", "root"), ("x_user_id", "root")];
     Message::RequestHeaders(headers(path, &forged))
 }
 
 /// The stream of an allowed request.
-async fn allowed(channel: &Channel, path: &str, token: &str) -> Option<Stream> {
+pub async fn allowed(channel: &Channel, path: &str, token: &str) -> Option<Stream> {
     let mut stream = Stream::open(channel).await;
     match stream.ask(asks(path, token)).await.unwrap().unwrap() {
         Answer::RequestHeaders(_) => Some(stream),
@@ -251,15 +257,21 @@ async fn allowed(channel: &Channel, path: &str, token: &str) -> Option<Stream> {
     }
 }
 
+/// So many of them.
+pub async fn streams(channel: &Channel, token: &str, many: usize) -> Vec<Stream> {
+    let mut held = Vec::new();
+    for _ in 0..many {
+        held.push(allowed(channel, "/ws/a", token).await.expect("five of five"));
+    }
+    held
+}
+
 #[tokio::test]
 async fn a_stream_of_ext_proc_is_one_lease_until_it_ends_or_is_reset() {
     let quotad = Quotad::start(CONFIG);
     let channel = channel(&quotad).await;
     let token = mint(&quotad.config_path(), "alice");
-    let mut held = Vec::new();
-    for _ in 0..5 {
-        held.push(allowed(&channel, "/ws/a", &token).await.expect("five of five"));
-    }
+    let mut held = streams(&channel, &token, 5).await;
     assert!(allowed(&channel, "/ws/a", &token).await.is_none(), "the sixth");
     assert!(allowed(&channel, "/ws/a", &token).await.is_none(), "the refused one freed nothing");
     // The normal end: Envoy half-closes.
@@ -352,4 +364,99 @@ async fn the_drain_ends_streams_well() {
     assert_eq!(quotad.ended().await, Some(0));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(log);
+}
+
+#[tokio::test]
+async fn the_log_of_a_tcp_proxy_renews_and_releases_too() {
+    let quotad = Quotad::start(CONFIG);
+    let channel = channel(&quotad).await;
+    let token = mint(&quotad.config_path(), "alice");
+    let held = authorize(&channel, "/short/a", &token).await.unwrap();
+    let log = Log::open(&channel);
+    let say = async |kind: Type, metadata: &Struct| {
+        let common = entry(kind, metadata).common_properties;
+        let entry = logged::TcpAccessLogEntry { common_properties: common, ..Default::default() };
+        let bare = logged::TcpAccessLogEntry::default();
+        let entries = log::stream_access_logs_message::TcpAccessLogEntries { log_entry: vec![bare, entry] };
+        let message = log::StreamAccessLogsMessage {
+            log_entries: Some(LogEntries::TcpLogs(entries)),
+            ..log::StreamAccessLogsMessage::default()
+        };
+        log.sender.send(message).await.unwrap();
+    };
+    say(Type::TcpConnectionStart, &held).await;
+    say(Type::TcpConnectionEnd, &Struct::default()).await;
+    let (start, mut ticks) = (Instant::now(), tokio::time::interval(Duration::from_millis(200)));
+    while start.elapsed() < Duration::from_millis(2_200) {
+        ticks.tick().await;
+        say(Type::TcpPeriodic, &held).await;
+        assert_eq!(authorize(&channel, "/short/b", &token).await, None, "{:?}", start.elapsed());
+    }
+    say(Type::TcpPeriodic, &held).await;
+    say(Type::TcpConnectionEnd, &held).await;
+    let freed = Instant::now();
+    until("the place is free", async || authorize(&channel, "/short/b", &token).await.is_some()).await;
+    assert!(freed.elapsed() < Duration::from_millis(700), "by the TTL alone: {:?}", freed.elapsed());
+    log.close().await.unwrap();
+}
+
+/// A path that can be read in two ways is of two domains here.
+const TWO_DOMAINS: &str = r#"
+tokens:
+  - {name: app, issuer: example-app, algorithms: [HS256], key: {file: token.key, generate: true}, require: [sub, jti, exp]}
+policies:
+  - {name: one, partition: [user], algorithm: concurrency, limit: 1, lease_ttl: 1s}
+  - {name: two, domain: other, partition: [user], algorithm: concurrency, limit: 1, lease_ttl: 1s}
+routes:
+  - {name: one, paths: ["/one/**"], token: required, connection: [one]}
+  - {name: two, domain: other, paths: ["/two/**"], token: required, connection: [two]}
+"#;
+
+/// `/two/x` to who takes steps back, `/one/..%2Ftwo/x` to who does not.
+const AMBIGUOUS: &str = "/one/..%2Ftwo/x";
+
+async fn only_the_end_frees(quotad: &Quotad, free: impl AsyncFn(&str) -> bool) {
+    let (start, mut ticks) = (Instant::now(), tokio::time::interval(Duration::from_millis(200)));
+    while start.elapsed() < Duration::from_millis(2_200) {
+        ticks.tick().await;
+        for path in ["/one/a", "/two/a"] {
+            assert!(!free(path).await, "{path} {:?} {}", start.elapsed(), quotad.address);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lease_in_two_domains_is_renewed_and_released_in_both_by_the_access_log() {
+    let quotad = Quotad::start(TWO_DOMAINS);
+    let channel = channel(&quotad).await;
+    let token = mint(&quotad.config_path(), "alice");
+    let held = authorize(&channel, AMBIGUOUS, &token).await.unwrap();
+    let log = Log::open(&channel);
+    only_the_end_frees(&quotad, async |path| {
+        log.say(vec![entry(Type::DownstreamPeriodic, &held)]).await;
+        authorize(&channel, path, &token).await.is_some()
+    })
+    .await;
+    let freed = Instant::now();
+    log.say(vec![entry(Type::DownstreamPeriodic, &held), entry(Type::DownstreamEnd, &held)]).await;
+    for path in ["/one/a", "/two/a"] {
+        until("the place is free", async || authorize(&channel, path, &token).await.is_some()).await;
+    }
+    assert!(freed.elapsed() < Duration::from_millis(700), "by the TTL alone: {:?}", freed.elapsed());
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_in_two_domains_is_renewed_and_released_in_both_by_ext_proc() {
+    let quotad = Quotad::start(TWO_DOMAINS);
+    let channel = channel(&quotad).await;
+    let token = mint(&quotad.config_path(), "alice");
+    let held = allowed(&channel, AMBIGUOUS, &token).await.unwrap();
+    only_the_end_frees(&quotad, async |path| allowed(&channel, path, &token).await.is_some()).await;
+    let freed = Instant::now();
+    drop(held);
+    for path in ["/one/a", "/two/a"] {
+        until("the place is free", async || allowed(&channel, path, &token).await.is_some()).await;
+    }
+    assert!(freed.elapsed() < Duration::from_millis(600), "by the TTL alone: {:?}", freed.elapsed());
 }

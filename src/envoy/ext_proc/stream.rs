@@ -1,7 +1,6 @@
 //! The life of one stream: judge, hold, release.
 
 use super::answer::{IsGrpc, allowed, denied, go_on};
-use crate::clock;
 use crate::engine::address::parse_ip_and_port;
 use crate::engine::decision::Outcome;
 use crate::engine::http::{Header, Refusal};
@@ -9,9 +8,9 @@ use crate::engine::units::Micros;
 use crate::envoy::Envoy;
 use crate::envoy::http::Exchange;
 use crate::envoy::judge::{Asked, Told, Verdict, lease_id};
-use crate::envoy::lease::Lease;
+use crate::envoy::lease::{Lease, within};
 use crate::pb::envoy::service::ext_proc::v3 as pb;
-use crate::service::{Deadline, RenewalState, ServiceError};
+use crate::service::{Deadline, RenewalState};
 use crate::store::Store;
 use pb::processing_request::Request;
 use prost_types::value::Kind;
@@ -24,12 +23,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
-/// How long one renewal or release waits for the store.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Tries of a release: the lease ends by itself in the end.
-const MAX_TRIES: u32 = 3;
-/// Between them.
-const PAUSE: Duration = Duration::from_secs(1);
 /// The shortest time between renewals.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The attributes that Envoy sends on request.
@@ -80,7 +73,7 @@ impl<S: Store> Exchanged<S> {
         let end = self.follow(headers, lease.as_ref()).await;
         drop(self.answers);
         if let (End::Over, Some((lease, _))) = (end, lease) {
-            release(&self.envoy, &lease).await;
+            self.envoy.end(&lease).await;
         }
     }
 
@@ -96,7 +89,7 @@ impl<S: Store> Exchanged<S> {
                 });
                 if !self.say(Ok(answer)) {
                     if let Some((lease, _)) = &lease {
-                        release(&self.envoy, lease).await;
+                        self.envoy.end(lease).await;
                     }
                     return None;
                 }
@@ -169,7 +162,16 @@ impl<S: Store> Exchanged<S> {
                     continue;
                 }
             };
-            let Ok(Some(pb::ProcessingRequest { request, .. })) = message else { return End::Over };
+            let request = match message {
+                Ok(Some(message)) => message.request,
+                Ok(None) => return End::Over,
+                // Its place is free now, so that its connection must end. When Envoy is gone nobody hears it.
+                Err(status) => {
+                    tracing::debug!(%status, "a stream ends in the middle");
+                    self.say(Err(Status::invalid_argument("a message is malformed, too long, or cut")));
+                    return End::Over;
+                }
+            };
             // A message of nothing but flow control asks for no answer.
             let Some(request) = request else { continue };
             let answer = go_on(&request, &mut headers)
@@ -213,22 +215,6 @@ async fn hold<S: Store>(envoy: &Envoy<S>, lease: &Lease, every: Duration) -> Res
             Ok(_) | Err(_) => Ok(()),
         },
     }
-}
-
-async fn release<S: Store>(envoy: &Envoy<S>, lease: &Lease) {
-    let mut pauses = interval(PAUSE);
-    for _ in 0..MAX_TRIES {
-        pauses.tick().await;
-        match envoy.service.release(&lease.call(), within(PATIENCE)).await {
-            Err(ServiceError::Store(_) | ServiceError::TooLate) => {}
-            Ok(_) | Err(_) => return,
-        }
-    }
-    tracing::debug!("a lease was not released; it ends by itself");
-}
-
-fn within(span: Duration) -> Deadline {
-    Deadline(clock::monotonic().checked_add(span.min(PATIENCE)))
 }
 
 fn between(renew_after: Micros) -> Duration {

@@ -7,7 +7,7 @@ use super::parts::Part;
 use super::{
     Descriptor, DescriptorStatus, Direction, RateLimitCall, RateLimited, ShownLimit, Source, verdict,
 };
-use crate::engine::ask::{Take, Weight};
+use crate::engine::ask::Take;
 use crate::engine::decision::{Decision, Mode, Outcome, PolicyStatus, Reason};
 use crate::engine::leases::MAX_LEASE_ID_BYTES;
 use crate::engine::policy::{Facts, Policy};
@@ -17,11 +17,10 @@ use crate::engine::rule::Rule;
 use crate::engine::units::Micros;
 use crate::service::plan::{Among, Amount, Plan};
 use crate::service::{Deadline, Live, Service, ServiceError};
-use crate::store::{HeldLease, LeaseLimit, Store};
+use crate::store::{HeldLease, Store};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Longest first: a window is shown in the longest unit that it is a multiple of.
 const UNITS: [Unit; 7] =
@@ -132,24 +131,12 @@ impl<S: Store> Service<S> {
             ));
         }
         for planned in leases.0 {
-            let Rule::Leases(limit) = planned.policy.rule else { continue };
-            let weight = if planned.policy.shadow { Weight::Shadow } else { Weight::Enforced };
-            let limits = std::iter::once(LeaseLimit { key: planned.key, limit, weight }).collect();
+            let limits = planned.lease_limit().into_iter().collect();
             let id = planned.lease.unwrap_or_default();
-            self.release_lease(HeldLease { id, limits, token: None, token_ends: None }, deadline).await?;
+            self.end_held(HeldLease { id, limits, token: None, token_ends: None }, deadline).await?;
         }
         plan.0.iter_mut().for_each(|planned| planned.take = Take::Refund);
         self.decide_some(plan, deadline).await
-    }
-
-    /// A lease that cannot be released now ends by itself.
-    async fn release_lease(&self, lease: HeldLease, deadline: Deadline) -> Result<(), ServiceError> {
-        // It may have been granted here while the store was away.
-        self.local.release(lease.clone(), Duration::MAX).await?;
-        if let Err(error) = self.store.release(lease, deadline.left()?).await {
-            self.note(&error);
-        }
-        Ok(())
     }
 }
 
