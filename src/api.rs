@@ -9,7 +9,7 @@ mod stream;
 use crate::deadline;
 use crate::pb::quotad::v1 as pb;
 use crate::service::{
-    CheckCall, ConnectionCall, Entries, HttpCall, Offer, RevokeTarget, Service, TokenReference,
+    CheckCall, ConnectionCall, Entries, HttpCall, MadeBy, Offer, RevokeTarget, Service, TokenReference,
 };
 use crate::store::Store;
 use bounds::{
@@ -151,7 +151,8 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
         let http = bounds::check_authorize(&request)?;
         let headers: Vec<(&str, &str)> =
             http.headers.iter().map(|header| (&*header.name, &*header.value)).collect();
-        let connection = request.connection.as_ref().map(|offer| Offer { lease_id: &offer.lease_id });
+        let offer = |offer| Offer { lease_id: offer, made_by: MadeBy::Caller };
+        let connection = request.connection.as_ref().map(|connection| offer(&*connection.lease_id));
         let call = HttpCall {
             domain: &request.domain,
             method: &http.method,

@@ -8,6 +8,8 @@
 
 mod adopt;
 mod authorize;
+#[cfg(test)]
+mod away;
 mod check;
 mod connection;
 mod facts;
@@ -20,7 +22,7 @@ mod repeat;
 mod terms;
 mod token;
 
-pub use authorize::{Authorized, HttpCall, Offer};
+pub use authorize::{Authorized, HttpCall, MadeBy, Offer};
 pub use check::CheckCall;
 pub use connection::{Acquired, ConnectionCall, LeaseGrant, RenewalState, TokenReference};
 pub use facts::Entries;

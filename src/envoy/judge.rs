@@ -7,7 +7,7 @@ use super::Envoy;
 use super::http::Exchange;
 use crate::engine::address::Seen;
 use crate::engine::http::{Refusal, Rendered};
-use crate::service::{Authorized, Deadline, HttpCall, Offer, ServiceError};
+use crate::service::{Authorized, Deadline, HttpCall, MadeBy, Offer, ServiceError};
 use crate::store::Store;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -108,7 +108,7 @@ impl<S: Store> Envoy<S> {
             cost: told.cost,
             // Envoy's x-request-id is the client's own on most hops: who sends one twice must not be charged once.
             request_id: "",
-            connection: Some(Offer { lease_id }),
+            connection: Some(Offer { lease_id, made_by: MadeBy::Us }),
         };
         match self.service.authorize(call, deadline).await {
             Ok(authorized) => Verdict::Judged(Box::new(authorized)),

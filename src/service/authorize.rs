@@ -17,7 +17,7 @@ use crate::service::plan::{Amount, Plan, check_domain, domain_or_default};
 use crate::service::terms::LeaseTerms;
 use crate::service::token::refused;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer, repeat};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::token::extract::Found;
 use crate::token::{Good, extract};
 use smallvec::SmallVec;
@@ -29,8 +29,19 @@ use std::sync::Arc;
 /// A lease that the request's connection would hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
-    /// Made by the caller.
+    /// 128 random bits.
     pub lease_id: &'a str,
+    /// Whether the id may come again.
+    pub made_by: MadeBy,
+}
+
+/// Who made a lease id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeBy {
+    /// The caller, who asks with it again when an answer was lost: what a refused attempt holds may be its by then.
+    Caller,
+    /// This process, for this one request. Refused, it is nobody's.
+    Us,
 }
 
 /// One HTTP request, within the bounds of the API.
@@ -203,7 +214,7 @@ impl<S: Store> Service<S> {
             }
             Err(error) if probed && denies(good) => {
                 self.note(&error);
-                self.owe_taken(plan, &error);
+                self.owe_refused(plan, call, &error);
                 Ok(Decision::failed_closed())
             }
             Err(error) if plan.0.is_empty() => {
@@ -211,10 +222,22 @@ impl<S: Store> Service<S> {
                 Ok(Decision { mode: Mode::FailedOpen, ..without_policy(good) })
             }
             Err(error) => {
-                let decision = self.without_store(plan, call.request_id, error).await?;
+                let decided = self.without_store(plan, call.request_id, error.clone()).await;
+                if decided.as_ref().map_or(Outcome::Deny, |decision| decision.outcome) == Outcome::Deny {
+                    self.owe_refused(plan, call, &error);
+                }
+                let decision = decided?;
                 let unseen = if probed { Mode::FailedOpen } else { Mode::Exact };
                 Ok(Decision { mode: decision.mode.max(unseen), ..decision })
             }
+        }
+    }
+}
+
+impl<S: Store> Service<S> {
+    fn owe_refused(&self, plan: &Plan<'_>, call: &HttpCall<'_>, error: &StoreError) {
+        if call.connection.is_some_and(|offer| offer.made_by == MadeBy::Us) {
+            self.owe_taken(plan, error);
         }
     }
 }
@@ -224,11 +247,18 @@ fn denies(good: Option<&Good>) -> bool {
     good.is_some_and(|good| good.on_store_error == OnRevocationError::Deny)
 }
 
-/// The token that every route asks for: none when none does, or an optional one did not come.
+/// The token that every route asks for: none when none does, or an optional one did not come. Two routes, of a path that
+/// reads in two ways, that find two tokens get none: one of them would be judged by, and the other never asked about.
 fn find_token(live: &Live, call: &HttpCall<'_>, routes: &[&Route]) -> Result<Option<Arc<Good>>, Reason> {
-    let mut good = None;
+    let mut good: Option<Arc<Good>> = None;
     for route in routes.iter().filter(|route| route.token != TokenNeed::Ignored) {
-        good = token_for(live, call, route)?.or(good);
+        let found = token_for(live, call, route)?;
+        if let (Some(one), Some(other)) = (&good, &found)
+            && one != other
+        {
+            return Err(Reason::TokenMalformed);
+        }
+        good = found.or(good);
     }
     Ok(good)
 }

@@ -4,17 +4,18 @@ use crate::engine::ask::Ask;
 use crate::engine::decision::{Decision, Mode, Outcome, Reason};
 use crate::engine::issuer::OnRevocationError;
 use crate::engine::leases::Leases;
-use crate::engine::policy::Facts;
+use crate::engine::policy::{Facts, OnStoreError};
 use crate::engine::policy_set::{Kind, PolicySet};
 use crate::engine::revocation::Probe;
 use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
-use crate::service::fallback::exact;
-use crate::service::plan::{Among, Amount, Plan, Planned, check_domain, domain_or_default};
+use crate::service::fallback::{choice, exact};
+use crate::service::plan::{Among, Amount, Plan, check_domain, domain_or_default};
 use crate::service::terms::{InDomain, LeaseTerms};
 use crate::service::token::wrong;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
 use crate::store::{HeldLease, Renewed, Store};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +120,6 @@ impl<S: Store> Service<S> {
                 Ok(answer) => exact(&plan, &answer),
                 Err(error) if on_store_error == Some(OnRevocationError::Deny) => {
                     self.note(&error);
-                    self.owe_taken(&plan, &error);
                     Decision::failed_closed()
                 }
                 Err(error) => {
@@ -152,25 +152,29 @@ impl<S: Store> Service<S> {
         if let Some(error) = none_good(&named) {
             return Err(error);
         }
-        let leases: Vec<HeldLease> = named.iter().filter_map(|lease| lease.as_ref().ok().cloned()).collect();
-        let local = S::MAY_BE_AWAY.then(|| leases.clone());
-        let count = leases.len();
-        let renewed: Vec<RenewalState> = match (self.store.renew(leases, deadline.left()?).await, local) {
-            (Ok(renewed), local) => {
+        let good: Vec<&Named> = named.iter().filter_map(|lease| lease.as_ref().ok()).collect();
+        let leases = good.iter().map(|named| named.lease.clone()).collect();
+        let renewed: Vec<RenewalState> = match self.store.renew(leases, deadline.left()?).await {
+            Ok(renewed) => {
                 let mut states: Vec<_> = renewed.into_iter().map(RenewalState::from).collect();
-                self.adopt(&local.unwrap_or_default(), &mut states, deadline).await?;
+                if S::MAY_BE_AWAY {
+                    self.adopt(&good, &mut states, deadline).await?;
+                }
                 states
             }
-            (Err(error), local) => {
+            Err(error) => {
                 self.note(&error);
                 // Leases that were granted in this process are kept alive in it.
-                self.local.renew(local.unwrap_or_default(), Duration::MAX).await?;
-                vec![RenewalState::Unknown; count]
+                let here = good.iter().filter_map(|named| named.here()).collect();
+                self.local.renew(here, Duration::MAX).await?;
+                vec![RenewalState::Unknown; good.len()]
             }
         };
         let mut renewed = renewed.into_iter();
-        let state = |lease: &Result<HeldLease, ServiceError>| match lease {
-            Ok(lease) => (renewed.next().unwrap_or(RenewalState::Unknown), Micros(ttl_of(lease).0 / 3)),
+        let state = |named: &Result<Named, ServiceError>| match named {
+            Ok(named) => {
+                (renewed.next().unwrap_or(RenewalState::Unknown), Micros(ttl_of(&named.lease).0 / 3))
+            }
             Err(_) => (RenewalState::Lost, Micros(0)),
         };
         Ok(named.iter().map(state).collect())
@@ -186,7 +190,7 @@ impl<S: Store> Service<S> {
         deadline: Deadline,
     ) -> Result<bool, ServiceError> {
         let live = self.live.load();
-        let lease = held(&live, call)?;
+        let lease = held(&live, call)?.lease;
         // A lease that was granted here while the store was away.
         let local = self.local.release(lease.clone(), Duration::MAX).await?;
         let shared = self.store.release(lease, deadline.left()?).await?;
@@ -241,23 +245,44 @@ fn plan<'a, F: Facts>(
     Ok(added.map(|()| plan).map_err(Decision::from))
 }
 
-/// A lease as the store knows it.
-pub(super) fn held<F: Facts>(live: &Live, call: &ConnectionCall<'_, F>) -> Result<HeldLease, ServiceError> {
+/// A lease by its name.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// As the store knows it.
+    pub(super) lease: HeldLease,
+    /// Which of its limits this process counts itself while the store is away.
+    is_local: SmallVec<[bool; 2]>,
+}
+
+impl Named {
+    /// As this process knows it when it granted it: under the limits that it counted. None: it counted none.
+    pub(super) fn here(&self) -> Option<HeldLease> {
+        let limits = self.lease.limits.iter().zip(&self.is_local);
+        let limits: Vec<_> = limits.filter(|(_, local)| **local).map(|(limit, _)| limit.clone()).collect();
+        (!limits.is_empty()).then(|| HeldLease { limits: limits.into_iter().collect(), ..self.lease.clone() })
+    }
+}
+
+/// A lease by its name.
+pub(super) fn held<F: Facts>(live: &Live, call: &ConnectionCall<'_, F>) -> Result<Named, ServiceError> {
     let plan = plan(&live.policies, call)?.map_err(|_| {
         ServiceError::invalid("connection.entries", "a named policy's partition entry is missing")
     })?;
     let token = call.token.as_ref().map(|token| Held::new(live, token)).transpose()?;
     let token_ends = token.as_ref().and_then(|token| token.ends);
-    Ok(HeldLease {
+    let leases = || plan.0.iter().filter_map(|planned| Some((planned, planned.lease_limit()?)));
+    let lease = HeldLease {
         id: Arc::from(call.lease_id),
-        limits: plan.0.iter().filter_map(Planned::lease_limit).collect(),
+        limits: leases().map(|(_, limit)| limit).collect(),
         token: token.map(|token| Box::new(token.probe)),
         token_ends,
-    })
+    };
+    let is_local = leases().map(|(planned, _)| choice(planned) == OnStoreError::Local).collect();
+    Ok(Named { lease, is_local })
 }
 
 /// The first error when there is nothing but errors.
-fn none_good(named: &[Result<HeldLease, ServiceError>]) -> Option<ServiceError> {
+fn none_good(named: &[Result<Named, ServiceError>]) -> Option<ServiceError> {
     match named.first() {
         Some(Err(error)) if named.iter().all(Result::is_err) => Some(error.clone()),
         _ => None,

@@ -1,7 +1,7 @@
 //! What happens while the store cannot answer: each policy's own choice, said in every answer.
 
 use crate::engine::ask::{Answer, Ask, Demand, Reading, Take};
-use crate::engine::decision::{Decision, Judged, Mode, Outcome};
+use crate::engine::decision::{Decision, Judged, Mode};
 use crate::engine::policy::OnStoreError;
 use crate::engine::rule::Rule;
 use crate::service::plan::{Plan, Planned};
@@ -32,24 +32,11 @@ impl<S: Store> Service<S> {
         error: StoreError,
     ) -> Result<Decision, ServiceError> {
         self.note(&error);
-        let decided = self.by_choices(plan, request_id, &error).await;
-        if decided.as_ref().map_or(Outcome::Deny, |decision| decision.outcome) == Outcome::Deny {
-            self.owe_taken(plan, &error);
-        }
-        decided
-    }
-
-    async fn by_choices(
-        &self,
-        plan: &Plan<'_>,
-        request_id: &str,
-        error: &StoreError,
-    ) -> Result<Decision, ServiceError> {
         let choices: SmallVec<[OnStoreError; 4]> = plan.0.iter().map(choice).collect();
         // A denial is surer than an error, which careless callers take for leave.
         let denied = choices.contains(&OnStoreError::Deny);
         if !denied && choices.contains(&OnStoreError::Error) {
-            return Err(error.clone().into());
+            return Err(error.into());
         }
         let replicas = self.store.replicas();
         let shares: SmallVec<[Rule; 4]> =
@@ -85,7 +72,7 @@ impl<S: Store> Service<S> {
 }
 
 /// A shadow policy never denies, whatever it says about a store that is away.
-fn choice(planned: &Planned<'_>) -> OnStoreError {
+pub(super) fn choice(planned: &Planned<'_>) -> OnStoreError {
     match planned.policy.on_store_error {
         OnStoreError::Deny | OnStoreError::Error if planned.policy.shadow => OnStoreError::Allow,
         choice => choice,

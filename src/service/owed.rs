@@ -37,10 +37,20 @@ struct Debt {
     lease: HeldLease,
     /// It has ended by itself then.
     until: Instant,
+    taken: Taken,
+}
+
+/// Whether the store is known to have taken it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It is, or its release comes after whatever took it.
+    Surely,
+    /// The taking may be under way still, on another connection than its release.
+    Perhaps,
 }
 
 impl Owed {
-    fn add(&self, lease: HeldLease) {
+    fn add(&self, lease: HeldLease, taken: Taken) {
         let ttl = lease.limits.iter().map(|limit| limit.limit.ttl).max().unwrap_or_default();
         let until = clock::monotonic().checked_add(Duration::from_micros(ttl.0));
         let mut waiting = self.waiting.lock();
@@ -48,7 +58,7 @@ impl Owed {
             tracing::debug!("too many leases wait for the store; this one ends by itself");
             return;
         };
-        waiting.push_back(Debt { lease, until });
+        waiting.push_back(Debt { lease, until, taken });
         self.more.notify_one();
     }
 
@@ -72,7 +82,7 @@ struct Pending<'a> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            self.owed.add(lease);
+            self.owed.add(lease, Taken::Surely);
         }
     }
 }
@@ -88,18 +98,19 @@ impl<S: Store> Service<S> {
         call: &ConnectionCall<'_, F>,
         deadline: Deadline,
     ) -> Result<(), ServiceError> {
-        let lease = held(&self.live.load(), call)?;
+        let lease = held(&self.live.load(), call)?.lease;
         self.end_held(lease, deadline).await
     }
 
     /// What an unanswered call may have taken all the same, for a holder that is refused and will never give it back.
+    /// Must never be told of an id that may come again: its lease would be taken from whoever holds it then.
     pub(super) fn owe_taken(&self, plan: &Plan<'_>, error: &StoreError) {
         let took = |planned: &&Planned<'_>| planned.lease.is_some() && planned.take == Take::Charge;
         let mut taken = plan.0.iter().filter(took).peekable();
         let id = taken.peek().and_then(|planned| planned.lease.clone());
         if let (StoreError::Timeout(_), Some(id)) = (error, id) {
             let limits = taken.filter_map(Planned::lease_limit).collect();
-            self.owed.add(HeldLease { id, limits, token: None, token_ends: None });
+            self.owed.add(HeldLease { id, limits, token: None, token_ends: None }, Taken::Perhaps);
         }
     }
 
@@ -148,111 +159,29 @@ impl<S: Store> Service<S> {
             tracing::debug!("a lease was not released; it has ended by itself");
             return None;
         }
-        let released = self.store.release(debt.lease.clone(), PATIENCE).await;
-        released.is_err().then_some(debt)
+        match self.store.release(debt.lease.clone(), PATIENCE).await {
+            Ok(false) if debt.taken == Taken::Perhaps => Some(Debt { taken: Taken::Surely, ..debt }),
+            Ok(_) => None,
+            Err(_) => Some(debt),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, Source, load};
-    use crate::engine::ask::{Answer, Ask};
-    use crate::engine::rate_limit::RateLimits;
-    use crate::engine::revocation::Revocation;
     use crate::service::LeaseTerms;
-    use crate::store::memory::{MemoryOptions, MemoryStore};
-    use crate::store::{Renewed, StoreHealth};
-    use crate::token::{Keys, Verifier};
-    use arc_swap::ArcSwap;
+    use crate::service::MadeBy;
+    use crate::service::away::{away, opens, service, taken, takes, terms, under};
     use futures_util::FutureExt as _;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    /// A store that is away or not. While it is, a call to take does its work and its answer is lost.
-    struct Away(AtomicBool, Arc<MemoryStore>);
-
-    impl Store for Away {
-        async fn take(&self, ask: Ask, patience: Duration) -> Result<Answer, StoreError> {
-            let answer = self.1.take(ask, patience).await;
-            if self.0.load(Ordering::SeqCst) { Err(StoreError::Timeout(patience)) } else { answer }
-        }
-
-        async fn renew(
-            &self,
-            leases: Vec<HeldLease>,
-            patience: Duration,
-        ) -> Result<Vec<Renewed>, StoreError> {
-            self.1.renew(leases, patience).await
-        }
-
-        async fn release(&self, lease: HeldLease, patience: Duration) -> Result<bool, StoreError> {
-            if self.0.load(Ordering::SeqCst) {
-                // As long as a store that has much to do.
-                tokio::task::yield_now().await;
-                return Err(StoreError::Unreachable("away".to_owned()));
-            }
-            self.1.release(lease, patience).await
-        }
-
-        async fn revoke(&self, revocation: Revocation, patience: Duration) -> Result<bool, StoreError> {
-            self.1.revoke(revocation, patience).await
-        }
-
-        fn replicas(&self) -> u64 {
-            1
-        }
-
-        fn health(&self) -> StoreHealth {
-            StoreHealth { reachable: true, warnings: Vec::new() }
-        }
-    }
-
-    const YAML: &str = "
-policies:
-  - {name: p, algorithm: concurrency, limit: 40, lease_ttl: 1h}
-  - {name: closed, algorithm: concurrency, limit: 1, lease_ttl: 1h, on_store_error: deny}
-  - {name: loud, algorithm: concurrency, limit: 1, lease_ttl: 1h, on_store_error: error}
-  - {name: open, algorithm: concurrency, limit: 1, lease_ttl: 1h, on_store_error: allow}
-";
-
-    fn service() -> Service<Away> {
-        let none: [(&str, &str); 0] = [];
-        let config = load(&Source::text("q.yaml", YAML).with_environment(Environment::given(none))).unwrap();
-        let verifier = Arc::new(Verifier::build(Vec::new(), Keys::CheckOnly).unwrap());
-        let live = crate::app::live(&config, verifier, &RateLimits::Off);
-        let memory = || Arc::new(MemoryStore::new(MemoryOptions::default()).unwrap());
-        let store = Away(AtomicBool::new(false), memory());
-        Service::new(Arc::new(ArcSwap::from_pointee(live)), store, memory())
-    }
-
-    fn under(policy: &str) -> LeaseTerms {
-        LeaseTerms { policies: vec![policy.to_owned()], ..LeaseTerms::default() }
-    }
-
-    fn terms() -> LeaseTerms {
-        under("p")
-    }
-
-    fn away(service: &Service<Away>, is_away: bool) {
-        service.store.0.store(is_away, Ordering::SeqCst);
-    }
-
-    async fn takes(service: &Service<Away>, policy: &str, id: &str) -> bool {
-        let acquired = service.acquire(under(policy).call(id), Deadline::default()).await;
-        acquired.is_ok_and(|acquired| acquired.lease.is_some())
-    }
-
-    async fn taken(service: &Service<Away>, id: &str) -> bool {
-        takes(service, "p", id).await
-    }
 
     #[tokio::test]
     async fn a_refused_attempt_whose_answer_was_lost_holds_nothing_for_long() {
         for policy in ["closed", "loud"] {
             let service = service();
             away(&service, true);
-            assert!(!takes(&service, policy, "a").await, "{policy}");
+            assert!(!opens(&service, policy, "a", MadeBy::Us).await, "{policy}");
             away(&service, false);
             assert!(!takes(&service, policy, "b").await, "{policy}: the store had taken it");
             service.pay_once().await;
@@ -262,8 +191,35 @@ policies:
         }
         let service = service();
         away(&service, true);
-        assert!(takes(&service, "open", "a").await);
+        assert!(opens(&service, "open", "a", MadeBy::Us).await);
         assert_eq!(service.owed.len(), 0, "who was let in gives it back by itself");
+    }
+
+    #[tokio::test]
+    async fn who_asks_again_with_an_id_of_its_own_keeps_what_it_got() {
+        for policy in ["closed", "loud"] {
+            let service = service();
+            away(&service, true);
+            assert!(!takes(&service, policy, "a").await, "{policy}");
+            assert!(!opens(&service, policy, "a", MadeBy::Caller).await, "{policy}");
+            away(&service, false);
+            assert!(takes(&service, policy, "a").await, "{policy}: its own");
+            service.pay_once().await;
+            assert!(!takes(&service, policy, "b").await, "{policy}: it is held");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_that_overtook_its_taking_is_offered_once_more() {
+        let service = service();
+        let id: Arc<str> = "a".into();
+        let lease = held(&service.live.load(), &under("closed").call("a")).unwrap().lease;
+        service.owed.add(lease, Taken::Perhaps);
+        service.pay_once().await;
+        assert!(takes(&service, "closed", &id).await, "only now");
+        service.pay_once().await;
+        assert!(takes(&service, "closed", "b").await);
+        assert_eq!(service.owed.len(), 0);
     }
 
     #[tokio::test]
@@ -318,13 +274,13 @@ policies:
     #[tokio::test]
     async fn a_lease_that_has_ended_by_itself_is_owed_no_more_and_the_list_is_bounded() {
         let service = service();
-        let lease = held(&service.live.load(), &terms().call("a")).unwrap();
+        let lease = held(&service.live.load(), &terms().call("a")).unwrap().lease;
         let until = clock::monotonic();
-        service.owed.waiting.lock().push_back(Debt { lease: lease.clone(), until });
+        service.owed.waiting.lock().push_back(Debt { lease: lease.clone(), until, taken: Taken::Surely });
         service.pay_once().await;
         assert_eq!(service.owed.len(), 0);
         for _ in 0..=MAX_OWED {
-            service.owed.add(lease.clone());
+            service.owed.add(lease.clone(), Taken::Surely);
         }
         assert_eq!(service.owed.len(), MAX_OWED);
     }

@@ -100,6 +100,40 @@ async fn a_path_that_servers_read_differently_passes_by_neither_reading_alone() 
     }
 }
 
+const TWO_ISSUERS: &str = r#"
+store: {url: "memory:", data_dir: data}
+tokens:
+  - {name: one, issuer: one, algorithms: [HS256], key: {file: data/one.key, generate: true}, from: [authorization]}
+  - {name: two, issuer: two, algorithms: [HS256], key: {file: data/two.key, generate: true}, from: ["cookie:s"]}
+routes:
+  - {name: one, paths: ["/one/**"], token: required, issuers: [one]}
+  - {name: two, paths: ["/two/**"], token: required, issuers: [two]}
+"#;
+
+#[tokio::test]
+async fn two_tokens_for_the_two_readings_of_a_path_are_none() {
+    let quotad = Quotad::start(TWO_ISSUERS);
+    let mut client = quotad.client().await;
+    let mint = |issuer: &str| {
+        let config = quotad.folder.path().join("quotad.yaml");
+        let mut command = crate::harness::quotad();
+        command.args(["token", "mint", "--subject", "alice", "--issuer", issuer, "--config"]).arg(config);
+        String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let (bearer, cookie) = (format!("Bearer {}", mint("one")), format!("s={}", mint("two")));
+    let both = [("authorization", &*bearer), ("cookie", &*cookie)];
+    for path in ["/one/x", "/two/x"] {
+        let answer = authorize(&mut client, http("GET", path, &both)).await;
+        assert_eq!(decision(&answer).outcome(), pb::Outcome::Allow, "{path}");
+    }
+    // Only one of them would be asked about, and it is the caller who would choose which.
+    let answer = authorize(&mut client, http("GET", "/one/..%2Ftwo/x", &both)).await;
+    assert_eq!(
+        (decision(&answer).reason(), decision(&answer).http_status),
+        (pb::Reason::TokenMalformed, 401)
+    );
+}
+
 #[tokio::test]
 async fn a_forged_forwarder_gets_no_counter_of_its_own() {
     let quotad = Quotad::start(CONFIG);

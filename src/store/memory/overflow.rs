@@ -13,8 +13,8 @@
 //! Both counters' shards are locked when this is decided, so no charge falls between them. Only keys whose shard was
 //! full within the rule's memory look at the overflow counter at all; before the first overflow nothing is paid.
 //!
-//! A lease that was taken on the overflow counter is renewed where it is held, or in the key's own counter when that has
-//! taken it along; a release takes it off both. A refund takes nothing off a counter that others share, for what it
+//! A lease that was taken on the overflow counter is renewed where it is held, and moves to a counter of its key's own as
+//! soon as there is room for one; a release takes it off both. A refund takes nothing off a counter that others share, for what it
 //! would give back may be theirs.
 
 use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Shard};
@@ -25,6 +25,10 @@ use crate::engine::rule::Rule;
 use crate::engine::units::Moment;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
+
+/// Most leases that a new counter takes along. Of a limit with more, keys stay on the overflow counter until it has
+/// fewer, or until the shard has had room for a whole TTL.
+const MOST_COPIED: usize = 256;
 
 /// Where one demand is counted.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +85,13 @@ impl MemoryStore {
             Some(shard) => place(shard, (*own, *over), (&demand.rule, now), self.max_keys_a_shard),
             None => Spot::own(*own),
         };
-        let spots: Spots = ask.demands.iter().zip(own).zip(&over).map(spot).collect();
+        let mut spots: Spots = ask.demands.iter().zip(own).zip(&over).map(spot).collect();
+        for (spot, demand) in spots.iter_mut().zip(&ask.demands) {
+            let goes_along = spot.read != spot.own && spot.charge == spot.own;
+            if goes_along && matches!(demand.rule, Rule::Leases(_)) && !is_small(&mut locked, spot.read) {
+                spot.charge = spot.read;
+            }
+        }
         let shared = spots.iter().filter(|spot| spot.charge != spot.own).count();
         if shared > 0 {
             self.overflowed.fetch_add(1, Ordering::Relaxed);
@@ -111,11 +121,23 @@ impl MemoryStore {
         if locked.shard(own).and_then(|shard| shard.leases_mut(own)).is_some_and(renew) {
             return true;
         }
-        let renewed = locked.shard(over).and_then(|shard| shard.leases_mut(over)).is_some_and(renew);
-        if renewed && let Some(shard) = locked.shard(own) {
+        if !locked.shard(over).and_then(|shard| shard.leases_mut(over)).is_some_and(renew) {
+            return false;
+        }
+        let rule = Rule::Leases(one.limit);
+        let most = self.max_keys_a_shard;
+        let has_room =
+            locked.shard(own).is_some_and(|shard| !shard.is_full(own, most) && !holds(shard, own, &rule));
+        if has_room && is_small(&mut locked, over) {
+            // Renewed on the overflow counter for ever, it would keep new keys of its shard there too.
+            take_along(&mut locked, over, own, &rule);
+            if let Some(leases) = locked.shard(over).and_then(|shard| shard.leases_mut(over)) {
+                leases.release(&one.limit, now, lease);
+            }
+        } else if let Some(shard) = locked.shard(own) {
             shard.note_crowded(now.plus(one.limit.ttl));
         }
-        renewed
+        true
     }
 
     /// Gives a lease back wherever it is held; false where it is nowhere.
@@ -155,6 +177,11 @@ fn holds(shard: &Shard, id: Id, rule: &Rule) -> bool {
         Rule::Fixed(_) => shard.counts.get(id).is_some(),
         Rule::Leases(_) => shard.leases(id).is_some(),
     }
+}
+
+/// Whether the leases of a counter are few enough to be copied under two locks.
+fn is_small(locked: &mut Locked<'_>, id: Id) -> bool {
+    locked.shard(id).and_then(|shard| shard.leases(id)).is_none_or(|held| held.0.len() <= MOST_COPIED)
 }
 
 /// Begins a counter with the state of another.
@@ -391,6 +418,33 @@ mod tests {
         world.wait(WINDOW.0 - SHORT.0);
         assert_eq!(all(&world), 5);
         assert_eq!(world.store.overflowed(), overflowed, "by now");
+    }
+
+    #[test]
+    fn leases_that_are_renewed_for_ever_keep_nobody_on_the_overflow_counter() {
+        let leases = Leases { limit: 1, ttl: WINDOW };
+        let mut world = World::new();
+        let shard = |world: &World, who: &str| {
+            world.store.id(&key("p", who, &Rule::Leases(leases))).shard(super::super::SHARDS)
+        };
+        let neighbour =
+            (0..).map(|i| format!("n{i}")).find(|name| shard(&world, name) == shard(&world, "one")).unwrap();
+        world.flood("filler", Rule::Bucket(Bucket::new(1, SHORT, 1)));
+        assert!(world.take(("p", "one"), Rule::Leases(leases), 1, Some("a")));
+        assert!(world.store.overflowed() > FLOOD / 2, "on the overflow counter");
+        let renews = |world: &World| {
+            world.store.renew_one(&world.lease("one", leases, "a"), Moment(world.now())) == Renewed::Held
+        };
+        for _ in 0..6 {
+            world.wait(WINDOW.0 / 2);
+            // Who asks sweeps what is over.
+            for i in 0..FLOOD {
+                world.take(("q", &i.to_string()), Rule::Bucket(Bucket::new(1, SHORT, 1)), 0, None);
+            }
+            assert!(renews(&world));
+        }
+        assert!(world.take(("p", &neighbour), Rule::Leases(leases), 1, Some("b")), "its place is its own");
+        assert!(!world.take(("p", "one"), Rule::Leases(leases), 1, Some("c")), "the limit holds");
     }
 
     #[test]
