@@ -211,14 +211,15 @@ fn read(source: &Source, whole: Whole, check: IssuerCheck<'_>, out: &mut Finding
     let taken = source.take_names(&mut settings, out);
     settings.apply_environment(&source.environment, out);
     settings.apply_flags(&source.overrides, out);
-    settings.check_together(out);
+    // Of half a file nobody knows what the layers add up to.
+    if whole == Whole::Yes {
+        settings.check_together(out);
+    }
     let root = root?;
     let http = root.get("http").map_or_else(HttpConfig::default, |node| http::read(node, out));
     let mut envoy = root.get("envoy").map_or_else(EnvoyConfig::default, |node| envoy::read(node, out));
     if let Some(taken) = taken {
-        envoy.ratelimit_config = Some(taken.folder);
-        envoy.ratelimit_options = taken.options;
-        envoy.ratelimit_health = taken.health;
+        taken.over(&mut envoy);
     }
     let tokens = tokens::read_all(&root, &source.environment, out);
     let policies = read_list(&root, "policies", MAX_POLICIES, out, policies::read);

@@ -10,6 +10,7 @@ mod cases;
 use cases::{CASES, Case, Expect, File};
 use quotad::config::ratelimit::{Domains, DotFiles, RateLimitFolder};
 use quotad::config::{Bind, Config, Environment, LogFormat, RateLimitHealth, Source, StoreKind, load};
+use quotad::engine::address::ClientIp;
 use quotad::engine::rate_limit::{Counting, OverLimit, Quota, RateLimitOptions, RateLimitSet, TrioNames};
 use quotad::engine::rule::Algorithm;
 use std::fs;
@@ -288,16 +289,93 @@ fn a_file_beside_the_variables_keeps_the_addresses_that_they_leave_to_it() {
     assert_eq!((kept.grpc, kept.http), (tcp("127.0.0.1:1"), tcp("127.0.0.1:2")));
     let said = with(&[("PORT", "9")]);
     assert_eq!((said.grpc, said.http), (tcp("127.0.0.1:1"), tcp("0.0.0.0:9")));
+    // What the file does not say is as the original has it.
+    std::fs::write(&file, "listen: {http: []}\n").unwrap();
+    let usual = with(&[]);
+    assert_eq!((usual.grpc, usual.http), (tcp("0.0.0.0:8081"), Vec::new()));
+    std::fs::write(&file, "threads: 1\n").unwrap();
+    let usual = with(&[]);
+    assert_eq!((usual.grpc, usual.http), (tcp("0.0.0.0:8081"), tcp("0.0.0.0:8080")));
+}
+
+#[test]
+fn a_folder_of_the_file_stays_while_no_variable_names_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quotad.yaml");
+    std::fs::write(&file, "envoy: {client_ip: 'xff:1', ratelimit_config: limits}\n").unwrap();
+    let ours = folder.path().join("limits");
+    for (variables, path) in [
+        (vec![], ours.as_path()),
+        (vec![("RUNTIME_ROOT", ""), ("RUNTIME_WATCH_ROOT", "true")], ours.as_path()),
+        (vec![("RUNTIME_ROOT", "/r")], "/r/config".as_ref()),
+        (vec![("RUNTIME_SUBDIRECTORY", "s")], "/srv/runtime_data/current/s/config".as_ref()),
+        (vec![("RUNTIME_APPDIRECTORY", "a")], "/srv/runtime_data/current/a".as_ref()),
+    ] {
+        let variables =
+            [&variables[..], &[("MERGE_DOMAIN_CONFIG", "true"), ("SHADOW_MODE", "true")]].concat();
+        let environment = Environment::given(variables.iter().copied());
+        let envoy = load(&Source::rate_limit(Some(file.clone()), environment)).unwrap().envoy;
+        let found = envoy.ratelimit_config.unwrap();
+        assert_eq!((found.path.as_path(), found.domains), (path, Domains::Merged), "{variables:?}");
+        assert!(envoy.ratelimit_options.shadow);
+        assert_eq!(envoy.client_ip, ClientIp::Forwarded(1), "the rest is the file's");
+    }
+}
+
+#[test]
+fn addresses_are_read_each_under_its_own_name() {
+    let listen = |variables: &[(&str, &str)]| taken(variables).map(|config| config.listen);
+    let tcp = |text: &str| vec![Bind::Tcp(text.parse().unwrap())];
+    let local = listen(&[("HOST", "localhost"), ("PORT", "50052"), ("GRPC_HOST", "[::1]")]).unwrap();
+    assert_eq!((local.http, local.grpc), (tcp("127.0.0.1:50052"), tcp("[::1]:8081")));
+    let comma = listen(&[("GRPC_UDS", "/run/a,b.sock")]).unwrap();
+    assert_eq!(comma.grpc, [Bind::Unix("/run/a,b.sock".into())]);
+    for (variables, name) in [
+        ([("HOST", "example.com"), ("PORT", "80")], "HOST"),
+        ([("HOST", "127.0.0.1"), ("PORT", "8080,0.0.0.0:9")], "PORT"),
+        ([("GRPC_HOST", "0.0.0.0:1"), ("GRPC_PORT", "80")], "GRPC_HOST"),
+        ([("GRPC_HOST", "::"), ("GRPC_PORT", "65536")], "GRPC_PORT"),
+        ([("GRPC_UDS", "/"), ("PORT", "80")], "GRPC_UDS"),
+        ([("GRPC_PORT", "7"), ("PORT", "7")], "PORT"),
+        ([("GRPC_PORT", "8080"), ("HOST", "")], "GRPC_PORT"),
+    ] {
+        let said = listen(&variables).unwrap_err();
+        assert!(said.starts_with(&format!("environment variable {name}: ")), "{variables:?}: {said}");
+        assert!(said.ends_with("\n1 mistake"), "{said}");
+    }
+}
+
+#[test]
+fn tls_is_never_left_out_in_silence() {
+    for (url, wanted) in [
+        ("h:6379", "rediss://:pw@h:6379"),
+        ("redis://h:6379/1", "rediss://:pw@h:6379/1"),
+        ("rediss://h", "rediss://:pw@h"),
+        ("redis://:own@h", "rediss://:own@h"),
+    ] {
+        let config = taken(&[("REDIS_TLS", "true"), ("REDIS_AUTH", "pw"), ("REDIS_URL", url)]).unwrap();
+        let StoreKind::Redis { url } = &config.store.kind else { panic!("{:?}", config.store) };
+        assert_eq!(url.expose(), wanted);
+    }
+    for url in ["unix:///run/r.sock", "redis+unix:///run/r.sock", "/run/r.sock"] {
+        let said = taken(&[("REDIS_TLS", "1"), ("REDIS_URL", url)]).unwrap_err();
+        assert!(said.contains("variable REDIS_TLS: there is no TLS"), "{url}: {said}");
+    }
 }
 
 #[test]
 fn a_socket_of_redis_is_taken_with_its_login() {
-    for (variables, wanted) in [
-        (vec![("REDIS_SOCKET_TYPE", "unix")], "redis+unix:///run/redis.sock"),
-        (vec![("REDIS_AUTH", "p@s/s")], "redis+unix://:p%40s%2Fs@/run/redis.sock"),
-        (vec![("REDIS_AUTH", "me:pw")], "redis+unix://me:pw@/run/redis.sock"),
+    for (variables, path, wanted) in [
+        (vec![("REDIS_SOCKET_TYPE", "unix")], "/run/redis.sock", "redis+unix:///run/redis.sock"),
+        (vec![("REDIS_AUTH", "p@s/s")], "/run/redis.sock", "redis+unix://:p%40s%2Fs@/run/redis.sock"),
+        (vec![("REDIS_AUTH", "me:pw")], "/run/redis.sock", "redis+unix://me:pw@/run/redis.sock"),
+        (vec![("REDIS_SOCKET_TYPE", "unix")], "redis+unix:///run/r", "redis+unix:///run/r"),
+        (vec![("REDIS_SOCKET_TYPE", "unix"), ("REDIS_AUTH", "pw")], "unix:///r", "redis+unix://:pw@/r"),
+        (vec![("REDIS_AUTH", "pw")], "unix:///run/a@b", "redis+unix://:pw@/run/a@b"),
+        (vec![("REDIS_AUTH", "pw")], "/run/a@b", "redis+unix://:pw@/run/a@b"),
+        (vec![("REDIS_AUTH", "pw")], "unix://:own@/run/a@b", "redis+unix://:own@/run/a@b"),
     ] {
-        let config = taken(&[&variables[..], &[("REDIS_URL", "/run/redis.sock")]].concat()).unwrap();
+        let config = taken(&[&variables[..], &[("REDIS_URL", path)]].concat()).unwrap();
         let StoreKind::Redis { url } = &config.store.kind else { panic!("{:?}", config.store) };
         assert_eq!(url.expose(), wanted);
     }
@@ -309,15 +387,17 @@ fn variables_that_cannot_be_are_named_and_idle_ones_too() {
         ("SHADOW_MODE", "perhaps"),
         ("GRPC_PORT", "many"),
         ("PORT", "many"),
-        ("HOST", "localhost"),
+        ("HOST", "example.com"),
         ("REDIS_SOCKET_TYPE", "udp"),
         ("REDIS_TYPE", "CLUSTER"),
         ("LOG_LEVEL", "loud"),
         ("LIMIT_LIMIT_HEADER", "a b"),
     ];
     for (name, value) in wrong {
-        let said = taken(&[(name, value), ("REDIS_URL", "r:1")]).unwrap_err();
-        assert!(said.contains(&format!("environment variable {name}: ")), "{said}");
+        for url in ["r:1", ""] {
+            let said = taken(&[(name, value), ("REDIS_URL", url)]).unwrap_err();
+            assert!(said.contains(&format!("environment variable {name}: ")), "{said}");
+        }
     }
     let unix = ("REDIS_SOCKET_TYPE", "unix");
     let said = taken(&[unix, ("REDIS_URL", "redis.sock"), ("REDIS_AUTH", "hunter2")]).unwrap_err();
@@ -326,12 +406,33 @@ fn variables_that_cannot_be_are_named_and_idle_ones_too() {
     assert!(said.contains("variable REDIS_TLS: "), "{said}");
     let said = taken(&[("GRPC_PORT", "8080")]).unwrap_err();
     assert!(said.contains("listen.http") && said.contains("duplicate"), "{said}");
-    let config =
-        taken(&[("STATSD_HOST", "x"), ("REDIS_POOL_SIZE", "9"), ("BACKEND_TYPE", "memcache")]).unwrap();
+    let config = taken(&[
+        ("STATSD_HOST", "x"),
+        ("USE_STATSD", "true"),
+        ("DOG_STATSD_ADDRESS", "x"),
+        ("REDIS_POOL_SIZE", "9"),
+        ("BACKEND_TYPE", "memcache"),
+        // A service of Kubernetes that is called redis.
+        ("REDIS_SERVICE_HOST", "10.0.0.1"),
+        ("REDIS_SERVICE_PORT_TCP", "6379"),
+        ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
+    ])
+    .unwrap();
     assert_eq!(config.warnings.len(), 1);
     let said = config.warnings[0].to_string();
-    assert!(
-        said.contains("BACKEND_TYPE, REDIS_POOL_SIZE, STATSD_HOST: warning: it has no effect here"),
-        "{said}"
-    );
+    let names = "BACKEND_TYPE, DOG_STATSD_ADDRESS, REDIS_POOL_SIZE, STATSD_HOST, USE_STATSD";
+    assert!(said.contains(&format!("{names}: warning: it has no effect here")), "{said}");
+    let config = taken(&[
+        ("REDIS_AUTH", "hunter2"),
+        ("REDIS_TYPE", "single"),
+        ("REDIS_SOCKET_TYPE", "tcp"),
+        ("REDIS_TLS", "true"),
+    ])
+    .unwrap();
+    let [said] = idle(&config).try_into().unwrap();
+    let names = "REDIS_AUTH, REDIS_SOCKET_TYPE, REDIS_TYPE, REDIS_TLS";
+    assert!(said.contains(&format!("{names}: warning: it has no effect without REDIS_URL")), "{said}");
+    let config = taken(&[("REDIS_TLS", "false"), ("REDIS_AUTH", "")]).unwrap();
+    assert_eq!(idle(&config), Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 //! The environment: the only place of the program that reads it.
 //!
-//! An explicit list of variables, no pattern: what is not in [`super::overrides`] has no effect, and a name that is
-//! one slip away from a known one is warned of.
+//! An explicit list of variables, no pattern: what is neither in [`super::settings`] nor in
+//! [`super::ratelimit::environment`] has no effect, and a name that is one slip away from one of ours is warned of.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,6 +1,7 @@
 //! `listen` and `threads`: which addresses the server opens, and on how many cores.
 
 use super::diagnostic::Findings;
+use super::document::Document;
 use super::fields::{Fields, Scope, text};
 use super::settings::Settings;
 use super::show;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub(super) const MAX_THREADS: usize = 1_024;
 /// Longest path of a unix socket on Linux, without its final zero.
 pub(super) const MAX_SOCKET_PATH: usize = 107;
+const USUAL_ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 50_052);
 const HINT: &str = "write an address and a port, such as 127.0.0.1:50051 or [::1]:50051";
 const UNIX_HINT: &str = "or unix:/run/quotad.sock";
 
@@ -41,13 +43,14 @@ impl Default for Listen {
         Self {
             grpc: vec![Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 50_051)))],
             http: Vec::new(),
-            admin: Some(SocketAddr::from(([127, 0, 0, 1], 50_052))),
+            admin: Some(SocketAddr::from(USUAL_ADMIN)),
         }
     }
 }
 
 impl Listen {
-    /// The first address that cannot be opened beside the others, by its key, and why.
+    /// The first address that cannot be opened beside the others, by its key, and why. The usual address of the admin
+    /// service is left out: nobody asked for it.
     pub(super) fn clash(&self) -> Option<(&'static str, (String, String))> {
         let mut binds = self.grpc.clone();
         for http in &self.http {
@@ -55,9 +58,20 @@ impl Listen {
                 return Some(("listen.http", wrong));
             }
         }
-        let admin = Bind::Tcp(self.admin?);
-        apart(&binds, &admin).err().map(|wrong| ("listen.admin", wrong))
+        let admin = self.admin.filter(|admin| !is_usual_admin(admin))?;
+        apart(&binds, &Bind::Tcp(admin)).err().map(|wrong| ("listen.admin", wrong))
     }
+}
+
+fn is_usual_admin(admin: &SocketAddr) -> bool {
+    *admin == SocketAddr::from(USUAL_ADMIN)
+}
+
+/// A key of `listen` (`listen.grpc`) in the file; none when it has its default there.
+pub(super) fn written<'d>(document: &'d Document, key: &str) -> Option<&'d Node> {
+    let key = key.strip_prefix("listen.")?;
+    let node = &document.root.as_ref()?.get("listen")?.value.get(key)?.value;
+    (!node.is_null()).then_some(&**node)
 }
 
 impl fmt::Display for Bind {
@@ -69,28 +83,33 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Reads `listen`.
+/// Reads `listen`. What it has is compared with itself alone: a later layer may replace what is not there.
 pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
     let scope = Scope { prefix: "listen.", ..Scope::ROOT };
     let Some(fields) = Fields::read(node, scope, &["grpc", "http", "admin"], out) else { return };
+    let mut opened = Vec::new();
     if let Some(items) = fields.list("grpc", out) {
-        settings.listen.grpc = read_binds(&fields, "grpc", Vec::new(), out);
+        opened = read_binds(&fields, "grpc", Vec::new(), out);
+        settings.listen.grpc.clone_from(&opened);
         if let (true, Some(list)) = (items.is_empty(), fields.get("grpc")) {
             let wrong = ("a server without an address answers nobody".to_owned(), HINT.to_owned());
             fields.wrong("grpc", list, wrong, out);
         }
     }
     if fields.get("http").is_some() {
-        let grpc = settings.listen.grpc.clone();
-        let opened = grpc.len();
-        settings.listen.http = read_binds(&fields, "http", grpc, out).split_off(opened);
+        let grpc = opened.len();
+        opened = read_binds(&fields, "http", opened, out);
+        settings.listen.http = opened.get(grpc..).unwrap_or_default().to_vec();
     }
     // `admin:` with nothing behind it switches the admin service off.
     if let Some(entry) = fields.entry("admin") {
         settings.listen.admin = None;
         if let (Some(node), Some(text)) = (fields.get("admin"), fields.text("admin", out)) {
-            let opened = [&*settings.listen.grpc, &*settings.listen.http].concat();
-            match parse_tcp(&text).and_then(|admin| apart(&opened, &Bind::Tcp(admin)).map(|()| admin)) {
+            let beside = |admin: SocketAddr| match is_usual_admin(&admin) {
+                true => Ok(admin),
+                false => apart(&opened, &Bind::Tcp(admin)).map(|()| admin),
+            };
+            match parse_tcp(&text).and_then(beside) {
                 Ok(admin) => settings.listen.admin = Some(admin),
                 Err(wrong) => fields.wrong(&entry.key.text, node, wrong, out),
             }
@@ -159,10 +178,10 @@ fn add(binds: &mut Vec<Bind>, bind: Bind) -> Result<(), (String, String)> {
 fn apart(binds: &[Bind], new: &Bind) -> Result<(), (String, String)> {
     let clash = binds.iter().find(|earlier| match (earlier, new) {
         (Bind::Tcp(one), Bind::Tcp(two)) => {
-            let same_family = one.is_ipv4() == two.is_ipv4();
-            let overlap = one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified();
             // Port 0 is a free port each time.
-            one.port() != 0 && one.port() == two.port() && same_family && overlap
+            one.port() != 0
+                && one.port() == two.port()
+                && (one.ip() == two.ip() || takes_in(one, two) || takes_in(two, one))
         }
         (one, two) => *one == two,
     });
@@ -173,6 +192,11 @@ fn apart(binds: &[Bind], new: &Bind) -> Result<(), (String, String)> {
             Err((message, "each listener needs an address of its own".to_owned()))
         }
     }
+}
+
+/// Whether one address is every interface of the other's family. On Linux `[::]` is every one of IPv4 too.
+fn takes_in(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
 }
 
 /// `threads` from its text.

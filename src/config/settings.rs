@@ -11,6 +11,7 @@ use super::log::{self, LogConfig};
 use super::nearest::nearest;
 use super::store::{self, RedisUrl, StoreConfig, StoreKind};
 use crate::engine::mistake::Mistake;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) enum StoreUrl {
 /// The values so far.
 pub(super) struct Settings {
     pub(super) listen: Listen,
+    /// Which variable or flag a key of `listen` is from; without one it is the file's or the default.
+    pub(super) listen_by: BTreeMap<&'static str, Place>,
     pub(super) threads: usize,
     pub(super) store_url: StoreUrl,
     pub(super) data_dir: Option<PathBuf>,
@@ -92,6 +95,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: Listen::default(),
+            listen_by: BTreeMap::new(),
             threads: 0,
             store_url: StoreUrl::Memory,
             data_dir: None,
@@ -176,19 +180,31 @@ impl Settings {
             Setting::Log => log::parse_filter(text).map(|filter| self.log.filter = filter),
             Setting::LogFormat => choice(text, &log::FORMATS).map(|format| self.log.format = format),
         };
-        if let Err((message, hint)) = set {
-            out.wrong_at(place, Mistake::new(setting.key(), message, hint));
+        match set {
+            Ok(()) if matches!(setting, Setting::ListenGrpc | Setting::ListenHttp | Setting::ListenAdmin) => {
+                self.listen_by.insert(setting.key(), place);
+            }
+            Ok(()) => {}
+            Err((message, hint)) => out.wrong_at(place, Mistake::new(setting.key(), message, hint)),
         }
     }
 
     /// What only the layers together can get wrong: two listeners on one address, after each layer was right by itself.
     pub(super) fn check_together(&self, out: &mut Findings<'_>) {
-        if out.count() == 0
-            && let Some((key, (message, hint))) = self.listen.clash()
-        {
-            let name = out.document().name.clone();
-            let place = Place::File { name, position: None };
-            out.wrong_at(place, Mistake::new(key, message, hint));
+        if out.count() > 0 {
+            return;
+        }
+        let Some((key, (message, hint))) = self.listen.clash() else { return };
+        let mistake = Mistake::new(key, message, hint);
+        match (self.listen_by.get(key), listen::written(out.document(), key)) {
+            (Some(place), _) => out.wrong_at(place.clone(), mistake),
+            (None, Some(node)) => out.wrong("", &node.span, mistake),
+            // A default in the way of what somebody said.
+            (None, None) => {
+                let file = || Place::File { name: out.document().name.clone(), position: None };
+                let place = self.listen_by.values().next().cloned().unwrap_or_else(file);
+                out.wrong_at(place, mistake);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::diagnostic::{Diagnostic, Findings, Mistakes, Place, elsewhere};
 use super::document::Document;
 use super::environment::Environment;
 use super::log::LogConfig;
-use super::ratelimit::environment::{Beside, Taken, apply};
+use super::ratelimit::environment::{Taken, apply};
 use super::settings::{Overrides, Settings};
 use crate::engine::mistake::Mistake;
 use std::fs::File;
@@ -108,8 +108,7 @@ impl Source {
 
     /// Lays the variables of envoyproxy/ratelimit over the file's settings, if they count.
     pub(super) fn take_names(&self, settings: &mut Settings, out: &mut Findings<'_>) -> Option<Taken> {
-        let beside = if self.path().is_some() { Beside::File } else { Beside::Nothing };
-        (self.names == Names::RateLimit).then(|| apply(&self.environment, beside, settings, out))
+        (self.names == Names::RateLimit).then(|| apply(&self.environment, settings, out))
     }
 
     /// With these variables instead of the process's.

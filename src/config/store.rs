@@ -55,9 +55,13 @@ impl RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.split_once("://"), self.0.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => write!(out, "{scheme}://***@{host}"),
-            _ => out.write_str(&self.0),
+        let Some((scheme, rest)) = self.0.split_once("://") else { return out.write_str(&self.0) };
+        // The path of a socket may have an `@`; its login is escaped, and so has no `/`.
+        let ends = if scheme.ends_with("unix") { rest.find('/') } else { None };
+        let (before, path) = rest.split_at(ends.unwrap_or(rest.len()));
+        match before.rsplit_once('@') {
+            Some((_, host)) => write!(out, "{scheme}://***@{host}{path}"),
+            None => out.write_str(&self.0),
         }
     }
 }
@@ -238,12 +242,15 @@ mod tests {
             "redis://:hunter2@h",
             "rediss://:hun@ter2@h:1",
             "redis+unix://:hunter2@/run/s?db=1",
+            "redis+unix://:hunter2@/run/a@b",
         ] {
             let Ok(StoreUrl::Redis(url)) = parse_url(text) else { panic!("{text}") };
             let shown = format!("{url} {url:?}");
             assert!(!shown.contains("hun") && !shown.contains("ter2"), "{shown}");
             assert_eq!(url.expose(), text);
         }
+        let Ok(StoreUrl::Redis(url)) = parse_url("unix:///run/a@b") else { panic!() };
+        assert_eq!(url.to_string(), "unix:///run/a@b", "nothing to hide");
         for bad in [
             "hunter2@h",
             "redis//:hunter2@h",

@@ -10,14 +10,13 @@ use std::cell::Cell;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection is asked to close at this age, so that load spreads over new replicas; with a tenth of jitter.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
-/// A connection that has asked nothing by then is closed: hyper puts no end to a handshake.
-const FIRST_REQUEST: Duration = Duration::from_secs(30);
 /// Time to finish what is in flight after that.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -56,20 +55,44 @@ where
     }
 }
 
+/// Whether a connection has asked anything, and by when it must have: hyper puts no end to a handshake.
+struct First {
+    asked: Rc<Cell<bool>>,
+    within: Duration,
+}
+
+impl First {
+    fn within(within: Duration) -> Self {
+        Self { asked: Rc::default(), within }
+    }
+
+    /// Ends when a connection that asked nothing has had its time.
+    async fn missed(&self) {
+        tokio::time::sleep(self.within).await;
+        if self.asked.get() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Drives a connection until it ends by itself, or has to: then it may `finish` what is in flight.
+///
+/// A request that is here when it has to end is in flight. The head of another one, half of which is here, is not.
 async fn to_the_end<C>(
     mut connection: Pin<&mut C>,
     finish: fn(Pin<&mut C>),
-    asked: &Cell<bool>,
+    first: &First,
     stop: Stop,
 ) -> Ended
 where
     C: Future<Output = hyper::Result<()>>,
 {
     tokio::select! {
+        // What has arrived is read before anything else is looked at.
+        biased;
         ended = connection.as_mut() => return Ok(ended?),
-        () = silent(asked) => tracing::debug!("a connection asked nothing; closing it"),
-        () = stop.draining() => {}
+        () = draining(&stop) => {}
+        () = first.missed() => tracing::debug!("a connection asked nothing; closing it"),
         () = tokio::time::sleep(age()) => {}
     }
     finish(connection.as_mut());
@@ -80,12 +103,11 @@ where
     }
 }
 
-/// Ends when a connection that asked nothing has had its time.
-async fn silent(asked: &Cell<bool>) {
-    tokio::time::sleep(FIRST_REQUEST).await;
-    if asked.get() {
-        std::future::pending::<()>().await;
-    }
+/// Waits for the drain, and once for the runtime to look at its sockets: of one that is new, or whose bytes came with the
+/// drain, it does not know yet that there is something to read.
+async fn draining(stop: &Stop) {
+    stop.draining().await;
+    tokio::task::yield_now().await;
 }
 
 /// The age at which a connection is asked to close: [`MAX_AGE`] less up to a tenth.

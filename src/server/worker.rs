@@ -4,7 +4,7 @@ use super::DRAIN_TIMEOUT;
 use super::arriving::MESSAGE;
 use super::connection::serve;
 use super::dispatch::Dispatch;
-use super::listener::{Listener, Socket};
+use super::listener::{Face, Listener, Socket};
 use crate::shutdown::{Stop, spawn_local};
 use std::fmt::Display;
 use std::io;
@@ -16,8 +16,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
-/// Most connections of one thread; beyond it they are closed at once.
-const MAX_CONNECTIONS: usize = 16_384;
+/// Most gRPC connections of one thread; beyond it they are closed at once.
+const MAX_GRPC: usize = 16_384;
+/// Most HTTP/1.1 connections of one thread. A bound of their own, so that silent ones take no place of gRPC's.
+const MAX_HTTP: usize = 4_096;
 /// Each thread has a timer that ends sooner than that of any message under way. A timer that is the next to end makes
 /// tokio wake its own thread by a system call, and some clients send each message a moment after its headers.
 const PULSE: Duration = Duration::from_secs(MESSAGE.as_secs() / 2);
@@ -43,8 +45,36 @@ pub struct Pool {
 #[derive(Debug)]
 struct Worker {
     sockets: mpsc::UnboundedSender<Socket>,
-    held: Arc<AtomicUsize>,
+    held: Arc<Held>,
     thread: JoinHandle<()>,
+}
+
+/// How many connections a thread holds. Only the acceptor adds, so that what has room for one keeps it until then.
+#[derive(Debug, Default)]
+struct Held {
+    grpc: AtomicUsize,
+    http: AtomicUsize,
+}
+
+impl Held {
+    fn of(&self, face: Face) -> &AtomicUsize {
+        match face {
+            Face::Grpc => &self.grpc,
+            Face::Http => &self.http,
+        }
+    }
+
+    fn has_room(&self, face: Face) -> bool {
+        let most = match face {
+            Face::Grpc => MAX_GRPC,
+            Face::Http => MAX_HTTP,
+        };
+        self.of(face).load(Ordering::Relaxed) < most
+    }
+
+    fn all(&self) -> usize {
+        self.grpc.load(Ordering::Relaxed).saturating_add(self.http.load(Ordering::Relaxed))
+    }
 }
 
 impl Pool {
@@ -93,16 +123,14 @@ impl Pool {
         ended
     }
 
-    /// Gives a socket to the thread that holds fewest.
+    /// Gives a socket to the thread that holds fewest, of those with room for one of its kind.
     fn deal(&self, socket: Socket) {
-        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.held.load(Ordering::Relaxed))
-        else {
-            return;
-        };
-        if worker.held.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS
-            || worker.sockets.send(socket).is_err()
-        {
-            worker.held.fetch_sub(1, Ordering::Relaxed);
+        let face = socket.face;
+        let with_room = self.workers.iter().filter(|worker| worker.held.has_room(face));
+        let Some(worker) = with_room.min_by_key(|worker| worker.held.all()) else { return };
+        worker.held.of(face).fetch_add(1, Ordering::Relaxed);
+        if worker.sockets.send(socket).is_err() {
+            worker.held.of(face).fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -119,7 +147,7 @@ where
     E: Display,
 {
     let (sockets, arriving) = mpsc::unbounded_channel();
-    let held = Arc::new(AtomicUsize::new(0));
+    let held = Arc::new(Held::default());
     let counted = Arc::clone(&held);
     let thread = std::thread::Builder::new().name(format!("quotad-{index}")).spawn(move || {
         // Such a runtime stays on the thread that makes it. A `LocalSet` would cost every request a write to wake its
@@ -140,29 +168,33 @@ where
     Ok(Worker { sockets, held, thread })
 }
 
-async fn run(
-    dispatch: Dispatch,
-    mut arriving: mpsc::UnboundedReceiver<Socket>,
-    stop: Stop,
-    held: Arc<AtomicUsize>,
-) {
+async fn run(dispatch: Dispatch, mut arriving: mpsc::UnboundedReceiver<Socket>, stop: Stop, held: Arc<Held>) {
     // Counts this thread's connections without an atomic: they all end here.
     let live = Rc::new(());
-    let mut pulse = tokio::time::interval(PULSE);
-    loop {
-        let socket = tokio::select! {
-            socket = arriving.recv() => socket,
-            () = stop.draining() => None,
-            _ = pulse.tick() => continue,
-        };
-        let Some(socket) = socket else { break };
+    let take = |socket: Socket| {
         let (dispatch, stop, held, live) =
             (dispatch.clone(), stop.clone(), Arc::clone(&held), Rc::clone(&live));
         spawn_local(async move {
+            let face = socket.face;
             serve(socket, dispatch, stop).await;
-            held.fetch_sub(1, Ordering::Relaxed);
+            held.of(face).fetch_sub(1, Ordering::Relaxed);
             drop(live);
         });
+    };
+    let mut pulse = tokio::time::interval(PULSE);
+    loop {
+        tokio::select! {
+            socket = arriving.recv() => match socket {
+                Some(socket) => take(socket),
+                None => break,
+            },
+            () = stop.draining() => break,
+            _ = pulse.tick() => {}
+        }
+    }
+    // Accepted before the drain began: their requests may have arrived.
+    while let Ok(socket) = arriving.try_recv() {
+        take(socket);
     }
     let drained = async {
         while Rc::strong_count(&live) > 1 {
@@ -171,5 +203,21 @@ async fn run(
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
         tracing::warn!(connections = Rc::strong_count(&live) - 1, "connections cut at the end of the drain");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_one_kind_take_no_place_of_the_other() {
+        let held = Held::default();
+        held.http.store(MAX_HTTP, Ordering::Relaxed);
+        assert!(!held.has_room(Face::Http) && held.has_room(Face::Grpc));
+        held.http.fetch_sub(1, Ordering::Relaxed);
+        held.grpc.store(MAX_GRPC, Ordering::Relaxed);
+        assert!(held.has_room(Face::Http) && !held.has_room(Face::Grpc));
+        assert_eq!(held.all(), MAX_GRPC + MAX_HTTP - 1);
     }
 }

@@ -84,18 +84,46 @@ fn a_bad_override_names_its_variable_or_flag() {
 }
 
 #[test]
-fn layers_that_open_one_address_twice_are_refused() {
-    let with = |name, value| {
-        let environment = Environment::given([(name, value)]);
-        load(&source("threads: 1\n").with_environment(environment)).unwrap_err().to_string()
-    };
-    for (name, value, key) in [
-        ("QUOTAD_LISTEN_HTTP", "127.0.0.1:50051", "listen.http"),
-        ("QUOTAD_LISTEN_HTTP", "0.0.0.0:50052", "listen.admin"),
-        ("QUOTAD_LISTEN_GRPC", "127.0.0.1:50052", "listen.admin"),
+fn layers_that_open_one_address_twice_are_refused_with_who_said_so() {
+    let admin = "listen: {admin: '127.0.0.1:7'}\n";
+    for (file, name, value, place) in [
+        ("threads: 1\n", "QUOTAD_LISTEN_HTTP", "127.0.0.1:50051", "variable QUOTAD_LISTEN_HTTP: listen.http"),
+        ("threads: 1\n", "QUOTAD_LISTEN_HTTP", "[::]:50051", "variable QUOTAD_LISTEN_HTTP: listen.http"),
+        (admin, "QUOTAD_LISTEN_HTTP", "0.0.0.0:7", ":1:17: listen.admin"),
+        (admin, "QUOTAD_LISTEN_GRPC", "127.0.0.1:7", ":1:17: listen.admin"),
+        (
+            "listen: {http: ['127.0.0.1:7']}\n",
+            "QUOTAD_LISTEN_GRPC",
+            "unix:/q, 127.0.0.1:7",
+            ":1:16: listen.http",
+        ),
+        (
+            "listen: {http: ['127.0.0.1:50051']}\n",
+            "QUOTAD_LISTEN_ADMIN",
+            "127.0.0.1:50051",
+            ":1:16: listen.http",
+        ),
     ] {
-        let said = with(name, value);
-        assert!(said.contains(key) && said.contains("duplicate"), "{name}={value}: {said}");
+        let environment = Environment::given([(name, value)]);
+        let said = load(&source(file).with_environment(environment)).unwrap_err().to_string();
+        assert!(said.contains(place) && said.contains("duplicate"), "{name}={value}: {said}");
+    }
+}
+
+#[test]
+fn an_address_is_free_when_another_layer_moves_who_had_it() {
+    for (file, name, value) in [
+        // Nobody asked for the admin service.
+        ("threads: 1\n", "QUOTAD_LISTEN_HTTP", "127.0.0.1:50052"),
+        ("listen: {http: ['127.0.0.1:50052']}\n", "QUOTAD_THREADS", "1"),
+        ("listen: {grpc: ['0.0.0.0:50052']}\n", "QUOTAD_THREADS", "1"),
+        ("listen: {http: ['127.0.0.1:50051']}\n", "QUOTAD_LISTEN_GRPC", "127.0.0.1:50061"),
+        ("listen: {admin: '127.0.0.1:50051'}\n", "QUOTAD_LISTEN_GRPC", "127.0.0.1:50061"),
+        ("listen: {http: ['0.0.0.0:7']}\n", "QUOTAD_LISTEN_GRPC", "[::1]:7"),
+    ] {
+        let environment = Environment::given([(name, value)]);
+        let loaded = load(&source(file).with_environment(environment));
+        assert!(loaded.is_ok(), "{file} {name}={value}: {}", loaded.unwrap_err());
     }
 }
 

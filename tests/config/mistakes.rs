@@ -210,6 +210,8 @@ const IN_OTHERS: &[Case] = &[
     ("listen: {grpc: ['unix:']}\n", 1, "listen.grpc", "unix socket", "unix:/run/quotad.sock"),
     ("listen:\n  grpc: ['127.0.0.1:7', '127.0.0.1:7']\n", 2, "listen.grpc", "duplicate", "its own"),
     ("listen: {grpc: ['0.0.0.0:7', '127.0.0.1:7']}\n", 1, "listen.grpc", "duplicate", "its own"),
+    ("listen: {grpc: ['0.0.0.0:7', '[::]:7']}\n", 1, "listen.grpc", "duplicate", "its own"),
+    ("listen: {grpc: ['[::]:7', '127.0.0.1:7']}\n", 1, "listen.grpc", "duplicate", "its own"),
     ("listen:\n  grpc: ['127.0.0.1:7']\n  admin: 127.0.0.1:7\n", 3, "listen.admin", "duplicate", "its own"),
     ("listen: {http: [nowhere]}\n", 1, "listen.http", "not an address", "127.0.0.1:50051"),
     ("listen: {http: 8080}\n", 1, "listen.http", "expected a list", "[8080]"),

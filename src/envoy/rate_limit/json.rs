@@ -147,6 +147,14 @@ mod tests {
             pb::RateLimitRequest { descriptors: vec![RateLimitDescriptor::default()], ..Default::default() };
         assert_eq!(read(nulls), Ok(wanted));
         assert_eq!(read("{}"), Ok(pb::RateLimitRequest::default()));
+        for (written, hits) in
+            [("18446744073709551615", u64::MAX), ("\"0\"", 0), ("9e15", 9_000_000_000_000_000)]
+        {
+            let request = read(&format!("{{\"descriptors\":[{{\"hitsAddend\":{written}}}]}}")).unwrap();
+            assert_eq!(request.descriptors[0].hits_addend, Some(hits), "{written}");
+        }
+        let texts = r#"{"domain":"+5","descriptors":[{"entries":[{"key":"005","value":" 5"}]}]}"#;
+        assert!(read(texts).is_ok(), "only numbers");
     }
 
     #[test]
@@ -179,6 +187,14 @@ mod tests {
             r#"{"hitsAddend":"1.5"}"#,
             r#"{"hitsAddend":""}"#,
             r#"{"hitsAddend":true}"#,
+            r#"{"hitsAddend":"+5"}"#,
+            r#"{"hits_addend":"005"}"#,
+            r#"{"hitsAddend":" 5"}"#,
+            r#"{"descriptors":[{"hitsAddend":"05"}]}"#,
+            r#"{"descriptors":[{"hitsAddend":18446744073709551616}]}"#,
+            r#"{"descriptors":[{"hitsAddend":9007199254740993.0}]}"#,
+            r#"{"descriptors":[{"hitsAddend":1e-5}]}"#,
+            r#"{"descriptors":[{"limit":{"requestsPerUnit":"+1","unit":"DAY"}}]}"#,
             r#"{"hitsAddend":"many"}"#,
             r#"{"descriptors":{}}"#,
             r#"{"descriptors":[null]}"#,

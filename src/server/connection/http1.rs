@@ -3,7 +3,7 @@
 //! Promise: what is beyond a bound is answered with the status that says so, and its connection ends; nothing that a
 //! client sends ends more than that.
 
-use super::{Ended, to_the_end};
+use super::{Ended, First, to_the_end};
 use crate::server::dispatch::{Pages, plain};
 use crate::shutdown::Stop;
 use bytes::{Bytes, BytesMut};
@@ -13,7 +13,6 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
@@ -35,14 +34,16 @@ const BUFFER: usize = 64 * 1_024;
 /// How long a client is waited for.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
+    /// For the first request of a connection.
+    first: Duration,
     /// From the answer to the end of the next request's headers: an idle connection is closed then.
     head: Duration,
     /// For the whole body.
     body: Duration,
 }
 
-/// The first request of a connection has to come in half of that, see [`super::FIRST_REQUEST`].
-const PATIENCE: Patience = Patience { head: Duration::from_secs(60), body: Duration::from_secs(10) };
+const PATIENCE: Patience =
+    Patience { first: Duration::from_secs(10), head: Duration::from_secs(60), body: Duration::from_secs(10) };
 
 pub(super) async fn drive<S>(stream: S, pages: Pages, stop: Stop) -> Ended
 where
@@ -64,15 +65,15 @@ where
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(BUFFER);
-    let asked = Rc::new(Cell::new(false));
-    let first = Rc::clone(&asked);
+    let first = First::within(patience.first);
+    let asked = Rc::clone(&first.asked);
     let service = service_fn(move |request| {
-        first.set(true);
+        asked.set(true);
         let pages = Rc::clone(&pages);
         async move { Ok::<_, Infallible>(answer(request, &pages, patience).await.map(Full::new)) }
     });
     let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    to_the_end(connection, Connection::graceful_shutdown, &asked, stop).await
+    to_the_end(connection, Connection::graceful_shutdown, &first, stop).await
 }
 
 async fn answer(request: Request<Incoming>, pages: &Pages, patience: Patience) -> Response<Bytes> {
@@ -94,7 +95,8 @@ async fn answer(request: Request<Incoming>, pages: &Pages, patience: Patience) -
 /// # Errors
 /// It has too many bytes, or is broken off.
 async fn whole(headers: &HeaderMap, body: Incoming) -> Result<Bytes, StatusCode> {
-    let waits = headers.contains_key(header::EXPECT);
+    let waits =
+        headers.get(header::EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let announced = body.size_hint().lower();
     if waits && announced > u64::try_from(MAX_BODY).unwrap_or(u64::MAX) {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
@@ -119,14 +121,21 @@ mod tests {
     use std::future::ready;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-    const QUICK: Patience = Patience { head: Duration::from_millis(200), body: Duration::from_millis(200) };
+    const QUICK: Patience = Patience {
+        first: Duration::from_secs(20),
+        head: Duration::from_millis(200),
+        body: Duration::from_millis(200),
+    };
+
+    fn echo() -> Pages {
+        Rc::new(|request| Box::pin(ready(Response::new(request.into_body()))))
+    }
 
     /// What a connection that echoes bodies says to the bytes, until it ends.
     async fn said(patience: Patience, sent: &[u8]) -> String {
-        let echo: Pages = Rc::new(|request| Box::pin(ready(Response::new(request.into_body()))));
         let (mut client, server): (DuplexStream, _) = tokio::io::duplex(4 * 1_024 * 1_024);
         client.write_all(sent).await.unwrap();
-        let serve = with(patience, server, echo, Stop::default());
+        let serve = with(patience, server, echo(), Stop::default());
         let mut answer = Vec::new();
         let read = client.read_to_end(&mut answer);
         let (_, read) = tokio::join!(serve, read);
@@ -144,6 +153,38 @@ mod tests {
         let body = said(QUICK, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab").await;
         assert!(body.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{body}");
         assert!(body.contains("\r\nconnection: close\r\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_asks_nothing_is_closed_sooner_than_one_that_has_asked() {
+        let first = Duration::from_millis(50);
+        let patience = Patience { first, head: Duration::from_secs(600), body: Duration::from_secs(600) };
+        let ended = tokio::time::timeout(Duration::from_secs(20), said(patience, b"")).await;
+        assert_eq!(ended.as_deref(), Ok(""));
+        let asked = Patience { head: Duration::from_millis(500), ..patience };
+        let began = tokio::time::Instant::now();
+        let kept = said(asked, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(kept.starts_with("HTTP/1.1 200 OK\r\n") && began.elapsed() >= asked.head, "{kept}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_arrived_before_the_drain_is_answered() {
+        const ONE: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Each time the socket is new, and the drain has begun.
+        for _ in 0..20 {
+            let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.write_all(ONE).await.unwrap();
+            let accepted = listener.accept().await.unwrap().0.into_std().unwrap();
+            let server = tokio::net::TcpStream::from_std(accepted).unwrap();
+            let stop = Stop::default();
+            stop.drain();
+            let mut answer = String::new();
+            let (_, read) =
+                tokio::join!(with(PATIENCE, server, echo(), stop), client.read_to_string(&mut answer));
+            assert!(read.is_ok() && answer.starts_with("HTTP/1.1 200 OK\r\n"), "{read:?} {answer}");
+            assert!(answer.ends_with("ab"), "{answer}");
+        }
     }
 
     #[tokio::test]
@@ -181,5 +222,8 @@ mod tests {
         let waiting = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 65537\r\n\r\n";
         let refused = said(PATIENCE, waiting).await;
         assert!(refused.starts_with("HTTP/1.1 413 "), "not asked to go on: {refused}");
+        let other = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: something\r\ncontent-length: 65537\r\n\r\n";
+        let refused = said(QUICK, other).await;
+        assert!(refused.starts_with("HTTP/1.1 408 "), "it is waited for: {refused}");
     }
 }

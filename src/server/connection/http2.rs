@@ -1,13 +1,12 @@
 //! gRPC: HTTP/2 with our bounds.
 
-use super::{Ended, to_the_end};
+use super::{Ended, First, to_the_end};
 use crate::server::dispatch::Dispatch;
 use crate::shutdown::{Stop, spawn_local};
 use hyper::rt::Executor;
 use hyper::server::conn::http2::{Builder, Connection};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,6 +23,8 @@ const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
 const SEND_BUFFER: usize = 64 * 1_024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that has asked nothing by then is closed. Proxies open some before they need them.
+const FIRST_REQUEST: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug)]
 struct Local;
@@ -51,12 +52,12 @@ where
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    let asked = Rc::new(Cell::new(false));
-    let first = Rc::clone(&asked);
+    let first = First::within(FIRST_REQUEST);
+    let asked = Rc::clone(&first.asked);
     let service = service_fn(move |request| {
-        first.set(true);
+        asked.set(true);
         dispatch.call(request)
     });
     let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    to_the_end(connection, Connection::graceful_shutdown, &asked, stop).await
+    to_the_end(connection, Connection::graceful_shutdown, &first, stop).await
 }
