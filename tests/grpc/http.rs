@@ -374,10 +374,14 @@ async fn is_shared(one: &Quotad, other: &Quotad, user: &str) -> bool {
 async fn redis_over_a_unix_socket_by_the_variables_and_by_our_own_url() {
     let redis = Server::start_with(Kind::Redis7, &["--requirepass", "hunter2"]);
     let path = redis.socket_path().display().to_string();
-    let variables = [("REDIS_SOCKET_TYPE", "unix"), ("REDIS_URL", &*path), ("REDIS_AUTH", "hunter2")];
+    // A machine that builds something else beside is not a store that is away.
+    let patient = ("QUOTAD_STORE_TIMEOUT", "2s");
+    let variables =
+        [("REDIS_SOCKET_TYPE", "unix"), ("REDIS_URL", &*path), ("REDIS_AUTH", "hunter2"), patient];
     let original = as_original(LIMITS, &variables);
     let ours = Start::with(CONFIG)
         .file("limits/shop.yaml", LIMITS)
+        .variable(patient.0, patient.1)
         .arg("--store")
         .arg(format!("redis+unix://:hunter2@{path}"))
         .start();
@@ -390,11 +394,13 @@ async fn redis_over_a_unix_socket_by_the_variables_and_by_our_own_url() {
     // Another database is another store.
     let elsewhere = Start::with(CONFIG)
         .file("limits/shop.yaml", LIMITS)
+        .variable(patient.0, patient.1)
         .arg("--store")
         .arg(format!("redis+unix://default:hunter2@localhost{path}?db=3"))
         .start();
     let third = Start::with(CONFIG)
         .file("limits/shop.yaml", LIMITS)
+        .variable(patient.0, patient.1)
         .arg("--store")
         .arg(format!("unix://:hunter2@{path}?db=3"))
         .start();

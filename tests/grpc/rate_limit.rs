@@ -24,6 +24,13 @@ policies:
 
 type Client = RateLimitServiceClient<Channel>;
 
+/// One thread has one connection to the store, so that one answer tells that it is there; and a machine that builds
+/// something else beside is not a store that is away.
+fn on(redis: &Server, start: Start) -> Quotad {
+    let start = start.arg("--store").arg(redis.url()).arg("--store-timeout").arg("2s");
+    start.arg("--threads").arg("1").start()
+}
+
 async fn channel(quotad: &Quotad) -> Channel {
     Channel::from_shared(format!("http://{}", quotad.address)).unwrap().connect().await.unwrap()
 }
@@ -153,7 +160,7 @@ async fn leases_come_and_go_by_their_entry() {
 #[tokio::test]
 async fn leases_come_and_go_by_their_entry_on_redis() {
     let redis = Server::start(Kind::Redis7);
-    let quotad = Start::with(CONFIG).arg("--store").arg(redis.url()).start();
+    let quotad = on(&redis, Start::with(CONFIG));
     let mut native = quotad.client().await;
     until("redis", async || {
         let asked = native::CheckLimitRequest { domain: "edge".into(), ..check("wide", &[("ip", "::1")]) };
@@ -269,7 +276,7 @@ async fn a_directory_is_counted_as_its_owner_knows_it() {
 #[tokio::test]
 async fn a_directory_is_counted_on_redis_and_in_the_process_while_redis_is_away() {
     let redis = Server::start(Kind::Redis7);
-    let start = || with_directory(DIRECTORY).arg("--store").arg(redis.url()).start();
+    let start = || on(&redis, with_directory(DIRECTORY));
     let (one, other) = (start(), start());
     for quotad in [&one, &other] {
         let mut native = quotad.client().await;
