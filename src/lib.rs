@@ -21,3 +21,4 @@ pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod token;
+pub mod well_known;

@@ -1,7 +1,7 @@
 //! The bounds of every request. Beyond one: INVALID_ARGUMENT that names the field and says what to send.
 
 use crate::engine::address::parse_ip;
-use crate::engine::leases::MAX_LEASE_ID_BYTES;
+use crate::engine::leases::{MAX_LEASE_ID_BYTES, is_lease_id};
 use crate::engine::units::{Micros, Moment};
 use crate::pb::quotad::v1 as pb;
 use std::collections::HashMap;
@@ -138,8 +138,7 @@ pub fn check_token(field: &str, token: &str) -> Result<(), Status> {
 /// # Errors
 /// INVALID_ARGUMENT that names `field`.
 pub fn lease_id(field: &str, id: &str) -> Result<(), Status> {
-    let plain = |byte: u8| byte.is_ascii_graphic();
-    if id.is_empty() || id.len() > MAX_LEASE_ID_BYTES || !id.bytes().all(plain) {
+    if !is_lease_id(id) {
         return Err(invalid(
             field,
             format_args!(

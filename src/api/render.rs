@@ -3,11 +3,11 @@
 use crate::engine::decision::{Mode, Outcome, PolicyStatus, Reason};
 use crate::engine::http::{Body, Header};
 use crate::engine::rule::Algorithm;
-use crate::engine::units::{Micros, Moment};
+use crate::engine::units::Micros;
 use crate::pb::quotad::v1 as pb;
 use crate::service::{Answered, Authorized, LeaseGrant, RenewalState};
 use crate::token::Claims;
-use prost_types::{Duration, Struct, Timestamp, Value, value::Kind};
+use crate::well_known::{duration, object, timestamp};
 
 impl From<Answered> for pb::Decision {
     fn from(answered: Answered) -> Self {
@@ -175,38 +175,5 @@ pub(super) fn claims(claims: &Claims) -> pb::Claims {
         issued_at: claims.issued_at.map(timestamp),
         token_id: claims.token_id.as_deref().unwrap_or_default().to_owned(),
         all: Some(object(&claims.all)),
-    }
-}
-
-fn object(map: &serde_json::Map<String, serde_json::Value>) -> Struct {
-    Struct { fields: map.iter().map(|(name, value)| (name.clone(), json(value))).collect() }
-}
-
-/// Claims nest at most 16 deep, so this ends soon.
-fn json(value: &serde_json::Value) -> Value {
-    let kind = match value {
-        serde_json::Value::Null => Kind::NullValue(0),
-        serde_json::Value::Bool(value) => Kind::BoolValue(*value),
-        serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
-        serde_json::Value::String(value) => Kind::StringValue(value.clone()),
-        serde_json::Value::Array(values) => {
-            Kind::ListValue(prost_types::ListValue { values: values.iter().map(json).collect() })
-        }
-        serde_json::Value::Object(map) => Kind::StructValue(object(map)),
-    };
-    Value { kind: Some(kind) }
-}
-
-fn duration(span: Micros) -> Duration {
-    Duration {
-        seconds: i64::try_from(span.0 / Micros::SECOND.0).unwrap_or(i64::MAX),
-        nanos: i32::try_from(span.0 % Micros::SECOND.0 * 1_000).unwrap_or(0),
-    }
-}
-
-fn timestamp(at: Moment) -> Timestamp {
-    Timestamp {
-        seconds: i64::try_from(at.seconds()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(at.0 % Micros::SECOND.0 * 1_000).unwrap_or(0),
     }
 }

@@ -27,9 +27,10 @@ async fn page<S: Store>(envoy: &Envoy<S>, health: &Health, request: &Request<Byt
 }
 
 fn healthcheck(health: &Health) -> Response<Bytes> {
-    let (status, words) = match health.serves_rate_limits() {
-        true => (StatusCode::OK, "OK"),
-        false => (StatusCode::INTERNAL_SERVER_ERROR, ""),
+    let (status, words) = if health.serves_rate_limits() {
+        (StatusCode::OK, "OK")
+    } else {
+        (StatusCode::INTERNAL_SERVER_ERROR, "")
     };
     plain(status).map(|_| Bytes::from_static(words.as_bytes()))
 }

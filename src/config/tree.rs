@@ -116,12 +116,14 @@ pub(super) fn parse(text: &str) -> Parsed {
     Parsed { root: builder.root, broken: None, doubtful_from: text.len() }
 }
 
-fn bytes(span: Span) -> Range<usize> {
+/// Where an event stands.
+pub(super) fn bytes(span: Span) -> Range<usize> {
     let start = span.start.byte_offset().unwrap_or_default();
     start..span.end.byte_offset().unwrap_or(start).max(start)
 }
 
-fn broken(span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) -> Broken {
+/// Why a text is no tree, and where.
+pub(super) fn broken(span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) -> Broken {
     Broken { span, message: message.into(), hint: hint.into() }
 }
 

@@ -13,6 +13,12 @@ use smallvec::SmallVec;
 /// Most bytes of a lease id: Redis keeps sorted sets compact up to this.
 pub const MAX_LEASE_ID_BYTES: usize = 64;
 
+/// Whether a text may be a lease id: visible ASCII characters, at least one and at most [`MAX_LEASE_ID_BYTES`].
+#[must_use]
+pub fn is_lease_id(text: &str) -> bool {
+    (1..=MAX_LEASE_ID_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// The numbers of one connection limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leases {
@@ -111,6 +117,14 @@ mod tests {
     use super::*;
 
     const LEASES: Leases = Leases { limit: 2, ttl: Micros(30_000_000) };
+
+    #[test]
+    fn a_lease_id_is_short_and_visible() {
+        assert!(is_lease_id("a") && is_lease_id(&"~".repeat(MAX_LEASE_ID_BYTES)));
+        for bad in ["", "a b", "a\n", "\u{e9}", &"x".repeat(MAX_LEASE_ID_BYTES + 1)] {
+            assert!(!is_lease_id(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn never_more_than_the_limit_and_a_dead_holder_returns_within_one_ttl() {

@@ -5,7 +5,7 @@
 
 use super::Envoy;
 use crate::clock;
-use crate::engine::leases::MAX_LEASE_ID_BYTES;
+use crate::engine::leases::is_lease_id;
 use crate::engine::units::Moment;
 use crate::service::{ConnectionCall, Deadline, Entries, InDomain, LeaseGrant, LeaseTerms, TokenReference};
 use crate::store::Store;
@@ -82,7 +82,7 @@ pub(super) fn to_struct(grant: &LeaseGrant) -> Struct {
 /// The lease out of metadata.
 pub(super) fn from_struct(from: &Struct) -> Option<Lease> {
     let id = string(from, "id")?;
-    if id.is_empty() || id.len() > MAX_LEASE_ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_lease_id(id) {
         return None;
     }
     let first = in_domain(from)?;

@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use crate::service::LeaseTerms;
     use crate::service::away::{Away, away, service, slow, takes, under};
+    use crate::service::connection::held;
 
     async fn state(service: &Service<Away>, terms: &LeaseTerms, id: &str) -> RenewalState {
         service.renew(&[terms.call(id)], Deadline::default()).await.unwrap()[0].0
@@ -97,14 +98,8 @@ mod tests {
         assert!(takes(&service, "two", "a").await);
         // The store took it too, and lost its word; now it has forgotten it.
         away(&service, false);
-        service
-            .store
-            .release(
-                super::super::connection::held(&service.live.load(), &two.call("a")).unwrap().lease,
-                Duration::MAX,
-            )
-            .await
-            .unwrap();
+        let lease = held(&service.live.load(), &two.call("a")).unwrap().lease;
+        service.store.release(lease, Duration::MAX).await.unwrap();
         slow(&service, true);
         let call = two.call("a");
         let (state, released) =

@@ -232,9 +232,7 @@ impl<S: Store> Service<S> {
             }
         }
     }
-}
 
-impl<S: Store> Service<S> {
     fn owe_refused(&self, plan: &Plan<'_>, call: &HttpCall<'_>, error: &StoreError) {
         if call.connection.is_some_and(|offer| offer.made_by == MadeBy::Us) {
             self.owe_taken(plan, error);

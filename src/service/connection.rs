@@ -257,9 +257,11 @@ pub(super) struct Named {
 impl Named {
     /// As this process knows it when it granted it: under the limits that it counted. None: it counted none.
     pub(super) fn here(&self) -> Option<HeldLease> {
-        let limits = self.lease.limits.iter().zip(&self.is_local);
-        let limits: Vec<_> = limits.filter(|(_, local)| **local).map(|(limit, _)| limit.clone()).collect();
-        (!limits.is_empty()).then(|| HeldLease { limits: limits.into_iter().collect(), ..self.lease.clone() })
+        let HeldLease { id, limits, token, token_ends } = &self.lease;
+        let limits = limits.iter().zip(&self.is_local).filter(|(_, local)| **local);
+        let limits: SmallVec<_> = limits.map(|(limit, _)| limit.clone()).collect();
+        let (id, token, token_ends) = (Arc::clone(id), token.clone(), *token_ends);
+        (!limits.is_empty()).then_some(HeldLease { id, limits, token, token_ends })
     }
 }
 

@@ -1,8 +1,8 @@
 //! `ShouldRateLimit`: one request under each of its descriptors.
 //!
 //! Promise: a domain of the directory is counted and answered as envoyproxy/ratelimit does, its defects left out; a domain
-//! of our own policies is asked as `CheckLimit` for each descriptor. One store call for a request, but where a descriptor
-//! stands in it twice for different ends.
+//! of our own policies is asked as `CheckLimit` for each descriptor, all at once, so that they share a call to the store. A
+//! request under the directory is one ask, but where a descriptor stands in it twice for different ends.
 //!
 //! Must never: count under an unlimited or a replaced limit; let an unknown domain refuse anything.
 

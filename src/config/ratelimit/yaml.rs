@@ -6,9 +6,9 @@
 //! The tree of our own configuration is stricter on purpose: it refuses what these files may hold.
 
 use super::super::syntax;
-use super::super::tree::Broken;
+use super::super::tree::{Broken, broken, bytes};
 use super::scalar::{self, Kind, Scalar};
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag};
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -98,15 +98,6 @@ pub(super) fn parse(text: &str) -> Result<Option<Arc<Node>>, Broken> {
         builder.take(event, bytes(span))?;
     }
     Ok(builder.root)
-}
-
-fn bytes(span: Span) -> Range<usize> {
-    let start = span.start.byte_offset().unwrap_or_default();
-    start..span.end.byte_offset().unwrap_or(start).max(start)
-}
-
-fn broken(span: Range<usize>, message: impl Into<String>, hint: &str) -> Broken {
-    Broken { span, message: message.into(), hint: hint.to_owned() }
 }
 
 #[derive(Default)]

@@ -8,8 +8,9 @@ use super::{
     Descriptor, DescriptorStatus, Direction, RateLimitCall, RateLimited, ShownLimit, Source, verdict,
 };
 use crate::engine::ask::Take;
-use crate::engine::decision::{Decision, Mode, Outcome, PolicyStatus, Reason};
-use crate::engine::leases::MAX_LEASE_ID_BYTES;
+use crate::engine::decision::{Decision, Outcome, PolicyStatus, Reason};
+use crate::engine::http::tightest;
+use crate::engine::leases::{MAX_LEASE_ID_BYTES, is_lease_id};
 use crate::engine::policy::{Facts, Policy};
 use crate::engine::policy_set::Kind;
 use crate::engine::rate_limit::{RateLimitOptions, Unit};
@@ -141,7 +142,7 @@ impl<S: Store> Service<S> {
 }
 
 fn check_lease_id(entry: &str, id: &str) -> Result<(), ServiceError> {
-    if id.len() <= MAX_LEASE_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if is_lease_id(id) {
         return Ok(());
     }
     let most = MAX_LEASE_ID_BYTES;
@@ -164,8 +165,7 @@ fn join(whole: &mut Decision, one: Decision) {
 
 /// The status of a descriptor: of the policy that binds most.
 fn shown(decision: &Decision) -> DescriptorStatus {
-    let known = decision.statuses.iter().filter(|status| !status.shadow && status.mode < Mode::FailedOpen);
-    let Some(tightest) = known.min_by_key(|status| (!status.violated, status.remaining)) else {
+    let Some(tightest) = tightest(decision) else {
         return DescriptorStatus { outcome: decision.outcome, ..DescriptorStatus::free() };
     };
     let until_reset = match tightest.retry_after {
