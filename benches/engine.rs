@@ -112,6 +112,8 @@ fn policy_matches_and_makes_its_key(bencher: Bencher<'_, '_>) {
     let policy = policy(PolicySpec {
         conditions: conditions.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
         partition: vec!["ip".to_owned()],
+        limit: Some(100),
+        window: Some(MINUTE),
         ..PolicySpec::named("api")
     });
     bencher.bench(|| black_box(&policy).matches(&Request).then(|| policy.key(&Request)));
@@ -142,7 +144,12 @@ fn decide_and_render(bencher: Bencher<'_, '_>, policies: usize, used: u64) {
 }
 
 fn limit_of_ten(name: &str) -> Policy {
-    policy(PolicySpec { limit: 10, algorithm: Algorithm::SlidingWindow, ..PolicySpec::named(name) })
+    policy(PolicySpec {
+        limit: Some(10),
+        window: Some(MINUTE),
+        algorithm: Algorithm::SlidingWindow,
+        ..PolicySpec::named(name)
+    })
 }
 
 fn judge(policy: &Policy, used: u64) -> Judged<'_> {

@@ -134,7 +134,7 @@ fn every_documented_default_is_the_default() {
         .replace("- type_claim", "- issuer: i\n    key: {file: f}\n    type_claim");
     let written = good(&lists);
     let bare = good(
-        "policies: [{name: api-per-plan}]\ntokens: [{issuer: i, key: {file: f}}]\nroutes: [{name: api, cost: 1}]\n",
+        "policies: [{name: api-per-plan, limit: 100, window: 1m}]\ntokens: [{issuer: i, key: {file: f}}]\nroutes: [{name: api, cost: 1}]\n",
     );
     assert_eq!(written.redacted(), bare.redacted());
 }
@@ -152,9 +152,9 @@ http:
 tokens:
 - {issuer: i, name: n, key: {jwks_url: 'https://h/k'}, from: ['cookie:a', 'query:b'], revocation_cache: 90s}
 policies:
-- {name: a, match: {plan: gold, ip: 10.0.0.0/8}, window: 1h30m, on_store_error: deny}
-- {name: b, algorithm: concurrency, lease_entry: x, domain: other}
-- {name: c, algorithm: token_bucket, limit: 60, burst: 5, ip_prefix: {v6: 48}}
+- {name: a, match: {plan: gold, ip: 10.0.0.0/8}, limit: 100, window: 1h30m, on_store_error: deny}
+- {name: b, algorithm: concurrency, limit: 100, lease_entry: x, domain: other}
+- {name: c, algorithm: token_bucket, limit: 60, window: 1m, burst: 5, ip_prefix: {v6: 48}}
 routes:
 - {name: r, methods: [GET], hosts: ['*.a.b'], headers: {x-y: 'z*'}, token: optional, issuers: [n], policies: [a, c], cost: 3}
 envoy: {client_ip: 'xff:2', ratelimit_config: rl}
@@ -211,7 +211,7 @@ fn doubtful_settings_are_warned_of_and_good_ones_are_not() {
     let warned = |text: &str| -> Vec<String> {
         good(text).warnings.iter().map(|one| format!("{}:{}", one.subject, one.mistake.field)).collect()
     };
-    let ok = "policies: [{name: a, partition: [ip]}]\n";
+    let ok = "policies: [{name: a, limit: 1, window: 1m, partition: [ip]}]\n";
     assert_eq!(warned(ok), Vec::<String>::new());
     assert_eq!(warned("threads: 1\n"), [":policies"]);
     assert_eq!(warned(&format!("{ok}listen: {{admin: '0.0.0.0:9'}}\n")), [":listen.admin"]);
@@ -223,27 +223,32 @@ fn doubtful_settings_are_warned_of_and_good_ones_are_not() {
     let lenient = "tokens: [{issuer: i, key: {file: f}, on_store_error: allow}]\nstore: {data_dir: d}\n";
     assert_eq!(warned(&format!("{ok}{lenient}")), ["tokens[0]:on_store_error"]);
     assert_eq!(
-        warned("policies: [{name: a, partition: [ip], on_store_error: allow}]"),
+        warned("policies: [{name: a, limit: 1, window: 1m, partition: [ip], on_store_error: allow}]"),
         ["policies[0] (a):on_store_error"]
     );
-    assert_eq!(warned("policies: [{name: a}]"), ["policies[0] (a):name"]);
-    assert_eq!(warned("policies: [{name: a}]\nroutes: [{name: r, policies: [a]}]"), Vec::<String>::new());
-    let idle = "policies: [{name: a, partition: [ip], lease_ttl: 5s}, {name: b, partition: [ip], algorithm: concurrency, window: 1m}]";
+    assert_eq!(warned("policies: [{name: a, limit: 1, window: 1m}]"), ["policies[0] (a):name"]);
+    assert_eq!(
+        warned("policies: [{name: a, limit: 1, window: 1m}]\nroutes: [{name: r, policies: [a]}]"),
+        Vec::<String>::new()
+    );
+    let idle = "policies: [{name: a, limit: 1, window: 1m, partition: [ip], lease_ttl: 5s}, {name: b, limit: 1, partition: [ip], algorithm: concurrency, window: 1m}]";
     assert_eq!(warned(idle), ["policies[0] (a):lease_ttl", "policies[1] (b):window"]);
     let fast = "policies: [{name: a, partition: [ip], algorithm: token_bucket, limit: 700000, window: 1s}]";
     assert_eq!(warned(fast), ["policies[0] (a):limit"]);
     let slow = "policies: [{name: a, partition: [ip], algorithm: token_bucket, limit: 700, window: 1s}]";
     assert_eq!(warned(slow), Vec::<String>::new());
     let many = |count: usize, rest: &str| {
-        let policies: Vec<_> = (0..count).map(|i| format!("{{name: p{i}, partition: [ip]{rest}}}")).collect();
+        let policies: Vec<_> =
+            (0..count).map(|i| format!("{{name: p{i}, limit: 1, partition: [ip]{rest}}}")).collect();
         format!("policies: [{}]", policies.join(", "))
     };
-    assert_eq!(warned(&many(16, "")), Vec::<String>::new());
-    assert_eq!(warned(&many(40, "")), ["policies[16] (p16):name"], "said once");
-    assert!(good(&many(17, "")).warnings[0].mistake.message.starts_with("Q301"));
-    assert_eq!(warned(&many(17, ", match: {path: /x}")), Vec::<String>::new());
+    assert_eq!(warned(&many(16, ", window: 1m")), Vec::<String>::new());
+    assert_eq!(warned(&many(40, ", window: 1m")), ["policies[16] (p16):name"], "said once");
+    assert!(good(&many(17, ", window: 1m")).warnings[0].mistake.message.starts_with("Q301"));
+    assert_eq!(warned(&many(17, ", window: 1m, match: {path: /x}")), Vec::<String>::new());
     assert_eq!(warned(&many(17, ", algorithm: concurrency")), ["policies[16] (p16):name"]);
-    let user = "policies: [{name: a, partition: [user]}]\nroutes: [{name: r, policies: [a]}]";
+    let user =
+        "policies: [{name: a, limit: 1, window: 1m, partition: [user]}]\nroutes: [{name: r, policies: [a]}]";
     assert_eq!(warned(user), ["routes[0] (r):policies"]);
     let shown = good(user).warnings[0].to_string();
     assert!(
@@ -264,8 +269,8 @@ fn routes_name_issuers_by_entry_or_by_claim() {
 #[test]
 fn shared_parts_can_be_written_once() {
     let config = good(
-        "policies:\n- &strict {name: a, limit: 7, partition: [ip]}\n- {<<: *strict, name: b}\n\
-         - {name: c, partition: &who [user], limit: 3}\n- {name: d, partition: *who}\n",
+        "policies:\n- &strict {name: a, limit: 7, window: 1m, partition: [ip]}\n- {<<: *strict, name: b}\n\
+         - {name: c, partition: &who [user], limit: 3, window: 1m}\n- {name: d, limit: 1, window: 1m, partition: *who}\n",
     );
     assert_eq!(policy(&config, Kind::Limit, "b").rule.limit(), 7);
     assert_eq!(policy(&config, Kind::Limit, "b").partition().collect::<Vec<_>>(), ["ip"]);
@@ -274,9 +279,12 @@ fn shared_parts_can_be_written_once() {
 
 #[test]
 fn what_waits_for_the_next_start_is_named() {
-    let old = good("threads: 1\nstore: {data_dir: a}\npolicies: [{name: a, limit: 1}]\n");
+    let old = good("threads: 1\nstore: {data_dir: a}\npolicies: [{name: a, limit: 1, window: 1m}]\n");
     assert!(
-        old.restart_needed(&good("threads: 1\nstore: {data_dir: a}\npolicies: [{name: b}]\n")).is_empty()
+        old.restart_needed(&good(
+            "threads: 1\nstore: {data_dir: a}\npolicies: [{name: b, limit: 1, window: 1m}]\n"
+        ))
+        .is_empty()
     );
     let new = good(
         "threads: 2\nstore: {data_dir: b, timeout: 6ms}\nlisten: {grpc: ['127.0.0.1:9'], http: ['127.0.0.1:8'], admin: null}\n",

@@ -13,6 +13,7 @@ use crate::engine::name::check_name;
 use crate::engine::policy::{Policy, PolicySpec};
 use crate::engine::policy_set::{self, PolicySet};
 use crate::engine::route::RouteSpec;
+use crate::engine::units::Micros;
 use std::collections::{HashMap, HashSet};
 
 /// Most mistakes whose name is compared with every other: ten thousand times ten thousand is too many.
@@ -91,7 +92,8 @@ fn build_policy(entry: &Read<PolicySpec>, out: &mut Findings<'_>) -> Option<Poli
         }
     }
     let PolicySpec { name, domain, algorithm, .. } = entry.spec.clone();
-    Policy::build(PolicySpec { domain, algorithm, ..PolicySpec::named(name) }).ok()
+    let (limit, window) = (Some(1), Some(Micros::SECOND));
+    Policy::build(PolicySpec { domain, algorithm, limit, window, ..PolicySpec::named(name) }).ok()
 }
 
 /// Adds the line of the first policy of that name.

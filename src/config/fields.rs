@@ -115,13 +115,24 @@ impl<'t> Fields<'t> {
         self.wrong_at(key, &span, (format!("{key} is missing"), hint.to_owned()), out);
     }
 
+    /// The value of a key. In an entry of a list a key with nothing behind it is a mistake: `paths:` would be every path,
+    /// and `token:` none. A section of the file may be empty.
+    pub(super) fn written(&self, key: &str, out: &mut Findings<'_>) -> Option<&'t Node> {
+        let entry = self.entry(key)?;
+        if entry.value.is_null() && !self.scope.subject.is_empty() {
+            let hint = format!("write its value, or remove {key}: without it the default holds");
+            self.wrong_at(key, &entry.key.span, (format!("{key} has no value"), hint), out);
+        }
+        self.get(key)
+    }
+
     fn value<T>(
         &self,
         key: &str,
         out: &mut Findings<'_>,
         read: impl FnOnce(&'t Node) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let node = self.get(key)?;
+        let node = self.written(key, out)?;
         read(node).map_err(|wrong| self.wrong(key, node, wrong, out)).ok()
     }
 
@@ -134,6 +145,7 @@ impl<'t> Fields<'t> {
     pub(super) fn required(&self, key: &str, hint: &str, out: &mut Findings<'_>) -> Option<String> {
         if self.get(key).is_none() {
             self.missing(key, hint, out);
+            return None;
         }
         self.text(key, out)
     }

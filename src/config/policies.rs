@@ -7,6 +7,7 @@ use crate::engine::address::IpPrefix;
 use crate::engine::mistake::Mistake;
 use crate::engine::policy::{OnStoreError, PolicySpec, check_entry_name};
 use crate::engine::rule::Algorithm;
+use crate::engine::units::Micros;
 
 /// The words for an algorithm.
 pub(super) const ALGORITHMS: [(&str, Algorithm); 4] = [
@@ -106,8 +107,9 @@ pub(super) fn read(node: &Node, subject: &str, out: &mut Findings<'_>) -> Option
     }
     set(&mut spec.partition, fields.texts("partition", out));
     set(&mut spec.algorithm, fields.choice("algorithm", &ALGORITHMS, out));
-    set(&mut spec.limit, fields.number("limit", out));
-    set(&mut spec.window, fields.duration("window", out));
+    // What stands there and cannot be read has been reported; called missing too, it would be reported twice.
+    spec.limit = fields.number("limit", out).or(fields.entry("limit").map(|_| 1));
+    spec.window = fields.duration("window", out).or(fields.entry("window").map(|_| Micros::from_seconds(60)));
     spec.burst = fields.number("burst", out);
     set(&mut spec.cost, fields.number("cost", out));
     set(&mut spec.lease_ttl, fields.duration("lease_ttl", out));
@@ -119,7 +121,7 @@ pub(super) fn read(node: &Node, subject: &str, out: &mut Findings<'_>) -> Option
     }
     set(&mut spec.shadow, fields.switch("shadow", out));
     set(&mut spec.on_store_error, fields.choice("on_store_error", &ON_STORE_ERROR, out));
-    if let Some(node) = fields.get("ip_prefix") {
+    if let Some(node) = fields.written("ip_prefix", out) {
         read_prefix(node, subject, &mut spec.ip_prefix, out);
     }
     name.map(|_| spec)

@@ -23,14 +23,22 @@ pub(super) fn redacted(config: &Config) -> Value {
         "threads": config.threads,
         "store": store(config),
         "http": face(config),
-        "tokens": config.issuers.iter().map(issuer).collect::<Vec<_>>(),
-        "policies": config.policy_specs.iter().map(policy).collect::<Vec<_>>(),
-        "routes": config.routes.iter().map(route).collect::<Vec<_>>(),
+        "tokens": config.issuers.iter().map(issuer).map(entry).collect::<Vec<_>>(),
+        "policies": config.policy_specs.iter().map(policy).map(entry).collect::<Vec<_>>(),
+        "routes": config.routes.iter().map(route).map(entry).collect::<Vec<_>>(),
         "envoy": {
             "client_ip": client_ip(&config.envoy.client_ip),
             "ratelimit_config": config.envoy.ratelimit_config.as_ref().map(|folder| &folder.path),
         },
     })
+}
+
+/// An entry of a list, without the keys that have no value: there they would be mistakes.
+fn entry(mut value: Value) -> Value {
+    if let Value::Object(keys) = &mut value {
+        keys.retain(|_, value| !value.is_null());
+    }
+    value
 }
 
 /// The word for a value of a table.
@@ -117,9 +125,9 @@ fn policy(policy: &PolicySpec) -> Value {
                 put("lease_entry", policy.lease_entry.as_str().into());
             }
             algorithm => {
-                put("window", span(policy.window).into());
+                put("window", policy.window.map(span).into());
                 if algorithm == Algorithm::TokenBucket {
-                    put("burst", policy.burst.unwrap_or(policy.limit).into());
+                    put("burst", policy.burst.or(policy.limit).into());
                 }
             }
         }

@@ -53,19 +53,18 @@ pub(super) fn warn(config: &Config, out: &mut Findings<'_>) {
 
 /// A unit of a bucket takes whole microseconds, rounded up; that may make the rate visibly lower than written.
 fn rounding(policy: &PolicySpec) -> Option<Mistake> {
-    if policy.algorithm != Algorithm::TokenBucket || policy.limit == 0 {
+    let (limit, window) = (policy.limit.filter(|limit| *limit > 0)?, policy.window?.0);
+    if policy.algorithm != Algorithm::TokenBucket {
         return None;
     }
-    let exact_thousandths = policy.window.0.saturating_mul(1_000) / policy.limit;
-    let emission = policy.window.0.div_ceil(policy.limit);
+    let exact_thousandths = window.saturating_mul(1_000) / limit;
+    let emission = window.div_ceil(limit);
     let over = emission.saturating_mul(1_000).saturating_sub(exact_thousandths);
     let percent = over.saturating_mul(100) / exact_thousandths.max(1);
     (percent >= 1).then(|| {
-        let real = policy.window.0 / emission.max(1);
-        let message = format!(
-            "a unit takes {emission} whole microseconds, so {real} instead of {} pass a window",
-            policy.limit
-        );
+        let real = window / emission.max(1);
+        let message =
+            format!("a unit takes {emission} whole microseconds, so {real} instead of {limit} pass a window");
         Mistake::new(
             "limit",
             message,

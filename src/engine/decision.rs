@@ -243,7 +243,12 @@ mod tests {
     const NOW: Moment = Moment(1_700_000_000_000_000);
 
     fn judged(name: &str, shadow: bool, used: u64, cost: u32) -> Judged<'static> {
-        let spec = PolicySpec { limit: 10, shadow, ..PolicySpec::named(name) };
+        let spec = PolicySpec {
+            limit: Some(10),
+            window: Some(Micros::from_seconds(60)),
+            shadow,
+            ..PolicySpec::named(name)
+        };
         let policy: &Policy = Box::leak(Box::new(Policy::build(spec).unwrap()));
         let window = Window::new(10, Micros::from_seconds(60));
         let log: Vec<_> = (used > 0).then_some(Charge { at: NOW, cost: used }).into_iter().collect();

@@ -48,10 +48,10 @@ pub struct PolicySpec {
     pub partition: Vec<String>,
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// Units a window, or leases.
-    pub limit: u64,
-    /// The window.
-    pub window: Micros,
+    /// Units a window, or leases at once. Must be there.
+    pub limit: Option<u64>,
+    /// The window. Must be there, but for concurrency.
+    pub window: Option<Micros>,
     /// Token bucket: the most at once.
     pub burst: Option<u64>,
     /// Units of a request.
@@ -69,7 +69,8 @@ pub struct PolicySpec {
 }
 
 impl PolicySpec {
-    /// The defaults of every key.
+    /// The defaults of every key that has one. What a policy is about, its limit and its window, has none: a security
+    /// rule holds the numbers that somebody wrote.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         Self {
@@ -78,8 +79,8 @@ impl PolicySpec {
             conditions: Vec::new(),
             partition: Vec::new(),
             algorithm: Algorithm::SlidingWindow,
-            limit: 100,
-            window: Micros::from_seconds(60),
+            limit: None,
+            window: None,
             burst: None,
             cost: 1,
             lease_ttl: Micros::from_seconds(30),
@@ -233,14 +234,19 @@ mod tests {
         }
     }
 
+    /// A hundred a minute.
+    fn base() -> PolicySpec {
+        let (limit, window) = (Some(100), Some(Micros::from_seconds(60)));
+        PolicySpec { limit, window, ..PolicySpec::named("p") }
+    }
+
     fn fields(spec: PolicySpec) -> Vec<String> {
         Policy::build(spec).unwrap_err().into_iter().map(|mistake| mistake.field).collect()
     }
 
     #[test]
     fn a_missing_or_empty_partition_entry_is_never_a_shared_counter() {
-        let policy =
-            Policy::build(PolicySpec { partition: vec!["user".into()], ..PolicySpec::named("p") }).unwrap();
+        let policy = Policy::build(PolicySpec { partition: vec!["user".into()], ..base() }).unwrap();
         assert_eq!(policy.key(&Map(vec![])), Err(NoKey::Missing("user".into())));
         assert_eq!(policy.key(&Map(vec![("user", "")])), Err(NoKey::Missing("user".into())));
         assert!(policy.key(&Map(vec![("user", "7")])).is_ok());
@@ -248,8 +254,7 @@ mod tests {
 
     #[test]
     fn an_ip_is_cut_and_must_be_an_address() {
-        let policy =
-            Policy::build(PolicySpec { partition: vec!["ip".into()], ..PolicySpec::named("p") }).unwrap();
+        let policy = Policy::build(PolicySpec { partition: vec!["ip".into()], ..base() }).unwrap();
         assert_eq!(policy.key(&Map(vec![("ip", "nonsense")])), Err(NoKey::NoAddress));
         let one = policy.key(&Map(vec![("ip", "2001:db8::1")]));
         assert_eq!(one, policy.key(&Map(vec![("ip", "2001:db8::2")])));
@@ -258,9 +263,8 @@ mod tests {
 
     #[test]
     fn every_mistake_names_its_field() {
-        let base = || PolicySpec::named("p");
-        assert_eq!(fields(PolicySpec { limit: 0, ..base() }), ["limit"]);
-        assert_eq!(fields(PolicySpec { window: Micros(0), ..base() }), ["window"]);
+        assert_eq!(fields(PolicySpec { limit: Some(0), ..base() }), ["limit"]);
+        assert_eq!(fields(PolicySpec { window: Some(Micros(0)), ..base() }), ["window"]);
         assert_eq!(fields(PolicySpec { burst: Some(5), ..base() }), ["burst"]);
         let bucket = || PolicySpec { algorithm: Algorithm::TokenBucket, ..base() };
         assert_eq!(fields(PolicySpec { burst: Some(0), ..bucket() }), ["burst"]);
@@ -271,5 +275,19 @@ mod tests {
             fields(PolicySpec { conditions: vec![("a".into(), "x*y".into())], ..base() }),
             ["match.a"]
         );
+    }
+
+    #[test]
+    fn what_a_policy_is_about_has_no_default() {
+        assert_eq!(fields(PolicySpec::named("p")), ["limit", "window"]);
+        for algorithm in [Algorithm::SlidingWindow, Algorithm::TokenBucket, Algorithm::FixedWindow] {
+            let (burst, cost) = (None, 50);
+            let spec = PolicySpec { algorithm, burst, cost, ..base() };
+            assert_eq!(fields(PolicySpec { limit: None, ..spec.clone() }), ["limit"]);
+            assert_eq!(fields(PolicySpec { window: None, ..spec }), ["window"]);
+        }
+        let sockets = PolicySpec { algorithm: Algorithm::Concurrency, window: None, ..base() };
+        assert_eq!(fields(PolicySpec { limit: None, ..sockets.clone() }), ["limit"]);
+        assert!(Policy::build(sockets).is_ok());
     }
 }

@@ -296,9 +296,11 @@ mod tests {
     use crate::engine::policy::PolicySpec;
 
     fn set() -> PolicySet {
-        let policy = Policy::build(PolicySpec::named("limit")).unwrap();
+        let (limit, window) = (Some(1), Some(crate::engine::units::Micros::SECOND));
+        let policy = Policy::build(PolicySpec { limit, window, ..PolicySpec::named("limit") }).unwrap();
         let sockets = PolicySpec {
             algorithm: crate::engine::rule::Algorithm::Concurrency,
+            limit,
             ..PolicySpec::named("sockets")
         };
         PolicySet::new(vec![policy, Policy::build(sockets).unwrap()], Vec::new(), &[]).unwrap()

@@ -134,8 +134,10 @@ fn a_misspelt_variable_is_warned_of_and_an_orchestrators_is_not() {
         ("QUOTAD_SERVICE_HOST", "x"),
         ("QUOTAD_PORT_50051_TCP_ADDR", "x"),
     ]);
-    let config =
-        load(&source("policies: [{name: a, partition: [ip]}]").with_environment(environment)).unwrap();
+    let config = load(
+        &source("policies: [{name: a, limit: 1, window: 1m, partition: [ip]}]").with_environment(environment),
+    )
+    .unwrap();
     let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
     assert!(warning.to_string().starts_with("environment variable QUOTAD_STORE_ULR: warning:"), "{warning}");
     assert!(warning.mistake.hint.contains("QUOTAD_STORE_URL"), "{warning}");

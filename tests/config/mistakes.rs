@@ -28,82 +28,208 @@ fn assert_cases(cases: &[Case]) {
 }
 
 const IN_POLICIES: &[Case] = &[
-    ("policies:\n- name: a\n  limit: 010\n", 3, "limit", "begins with a zero", "write 10"),
-    ("policies:\n- name: a\n  lease_entry: 'x:y'\n", 3, "lease_entry", "no family", "plain name"),
-    ("policies:\n- name: a\n  brust: 5\n", 3, "brust", "unknown key", "burst"),
-    ("policies:\n- name: a\n  colour: red\n", 3, "colour", "unknown key", "lease_ttl"),
-    ("policies:\n- name: a\n  limit: 5\n  limit: 6\n", 4, "limit", "duplicate key", "line 3"),
-    ("policies:\n- name: a\n- name: a\n", 3, "name", "stands twice", "first stands in line 2"),
-    ("policies:\n- name: a\n  window: 0s\n", 3, "window", "0ns", "1ms"),
-    ("policies:\n- name: a\n  window: 60\n", 3, "window", "no unit", "60s"),
-    ("policies:\n- name: a\n  window: -1m\n", 3, "window", "negative", "1m"),
-    ("policies:\n- name: a\n  window: 99999999d\n", 3, "window", "ten years", "unit"),
-    ("policies:\n- name: a\n  window: 400d\n", 3, "window", "window is", "366d"),
-    ("policies:\n- name: a\n  window: [1m]\n", 3, "window", "found a list", "one value"),
-    ("policies:\n- name: a\n  limit: 0\n", 3, "limit", "limit is 0", "from 1"),
-    ("policies:\n- name: a\n  limit: -3\n", 3, "limit", "negative", "whole number"),
-    ("policies:\n- name: a\n  limit: 1.5\n", 3, "limit", "not a whole number", "whole number"),
-    ("policies:\n- name: a\n  limit: 99999999999\n", 3, "limit", "99999999999", "4294967295"),
-    ("policies:\n- name: a\n  limit: 99999999999999999999999\n", 3, "limit", "too large", "smaller"),
-    ("policies:\n- name: a\n  algorithm: token_bucket\n  burst: 0\n", 4, "burst", "burst is 0", "from 1"),
-    ("policies:\n- name: a\n  burst: 5\n", 3, "burst", "token_bucket", "remove burst"),
-    ("policies:\n- name: a\n  algorithm: tokenbucket\n", 3, "algorithm", "not known", "token_bucket"),
-    ("policies:\n- name: a\n  algorithm: leaky\n", 3, "algorithm", "not known", "sliding_window"),
-    ("policies:\n- name: a\n  limit: 5\n  cost: 6\n", 4, "cost", "never pass", "lower cost"),
-    ("policies:\n- name: a\n  cost: 0\n", 3, "cost", "cost is 0", "from 1"),
-    ("policies:\n- name: a\n  partition: [ip, user, ip]\n", 3, "partition", "twice", "once"),
-    ("policies:\n- name: a\n  partition: ip\n", 3, "partition", "expected a list", "[ip]"),
+    ("policies:\n- name: a\n  limit: 010\n  window: 1m\n", 3, "limit", "begins with a zero", "write 10"),
     (
-        "policies:\n- name: a\n  partition: [ip, hedaer:x]\n",
+        "policies:\n- name: a\n  lease_entry: 'x:y'\n  limit: 100\n  window: 1m\n",
+        3,
+        "lease_entry",
+        "no family",
+        "plain name",
+    ),
+    ("policies:\n- name: a\n  brust: 5\n  limit: 100\n  window: 1m\n", 3, "brust", "unknown key", "burst"),
+    (
+        "policies:\n- name: a\n  colour: red\n  limit: 100\n  window: 1m\n",
+        3,
+        "colour",
+        "unknown key",
+        "lease_ttl",
+    ),
+    ("policies:\n- name: a\n  limit: 5\n  limit: 6\n  window: 1m\n", 4, "limit", "duplicate key", "line 3"),
+    (
+        "policies:\n- {name: a, limit: 1, window: 1m}\n- {name: a, limit: 1, window: 1m}\n",
+        3,
+        "name",
+        "stands twice",
+        "first stands in line 2",
+    ),
+    ("policies:\n- name: a\n  window: 0s\n  limit: 100\n", 3, "window", "0ns", "1ms"),
+    ("policies:\n- name: a\n  window: 60\n  limit: 100\n", 3, "window", "no unit", "60s"),
+    ("policies:\n- name: a\n  window: -1m\n  limit: 100\n", 3, "window", "negative", "1m"),
+    ("policies:\n- name: a\n  window: 99999999d\n  limit: 100\n", 3, "window", "ten years", "unit"),
+    ("policies:\n- name: a\n  window: 400d\n  limit: 100\n", 3, "window", "window is", "366d"),
+    ("policies:\n- name: a\n  window: [1m]\n  limit: 100\n", 3, "window", "found a list", "one value"),
+    ("policies:\n- name: a\n  limit: 0\n  window: 1m\n", 3, "limit", "limit is 0", "from 1"),
+    ("policies:\n- name: a\n  limit: -3\n  window: 1m\n", 3, "limit", "negative", "whole number"),
+    ("policies:\n- name: a\n  limit: 1.5\n  window: 1m\n", 3, "limit", "not a whole number", "whole number"),
+    ("policies:\n- name: a\n  limit: 99999999999\n  window: 1m\n", 3, "limit", "99999999999", "4294967295"),
+    (
+        "policies:\n- name: a\n  limit: 99999999999999999999999\n  window: 1m\n",
+        3,
+        "limit",
+        "too large",
+        "smaller",
+    ),
+    (
+        "policies:\n- name: a\n  algorithm: token_bucket\n  burst: 0\n  limit: 100\n  window: 1m\n",
+        4,
+        "burst",
+        "burst is 0",
+        "from 1",
+    ),
+    (
+        "policies:\n- name: a\n  burst: 5\n  limit: 100\n  window: 1m\n",
+        3,
+        "burst",
+        "token_bucket",
+        "remove burst",
+    ),
+    (
+        "policies:\n- name: a\n  algorithm: tokenbucket\n  limit: 100\n  window: 1m\n",
+        3,
+        "algorithm",
+        "not known",
+        "token_bucket",
+    ),
+    (
+        "policies:\n- name: a\n  algorithm: leaky\n  limit: 100\n  window: 1m\n",
+        3,
+        "algorithm",
+        "not known",
+        "sliding_window",
+    ),
+    ("policies:\n- name: a\n  limit: 5\n  cost: 6\n  window: 1m\n", 4, "cost", "never pass", "lower cost"),
+    ("policies:\n- name: a\n  cost: 0\n  limit: 100\n  window: 1m\n", 3, "cost", "cost is 0", "from 1"),
+    (
+        "policies:\n- name: a\n  partition: [ip, user, ip]\n  limit: 100\n  window: 1m\n",
+        3,
+        "partition",
+        "twice",
+        "once",
+    ),
+    (
+        "policies:\n- name: a\n  partition: ip\n  limit: 100\n  window: 1m\n",
+        3,
+        "partition",
+        "expected a list",
+        "[ip]",
+    ),
+    (
+        "policies:\n- name: a\n  partition: [ip, hedaer:x]\n  limit: 100\n  window: 1m\n",
         3,
         "partition",
         "no match can supply",
         "header:NAME",
     ),
     (
-        "policies:\n- name: a\n  partition: [plan]\n  match: {plan: ''}\n",
+        "policies:\n- name: a\n  partition: [plan]\n  match: {plan: ''}\n  limit: 100\n  window: 1m\n",
         3,
         "partition",
         "no match can supply",
         "remove",
     ),
-    ("policies:\n- name: a\n  match: {ip: 10.0.0.0/40}\n", 3, "match.ip", "CIDR", "10.0.0.0/8"),
     (
-        "policies:\n- name: a\n  match:\n    path: /v1/**/x\n",
+        "policies:\n- name: a\n  match: {ip: 10.0.0.0/40}\n  limit: 100\n  window: 1m\n",
+        3,
+        "match.ip",
+        "CIDR",
+        "10.0.0.0/8",
+    ),
+    (
+        "policies:\n- name: a\n  match:\n    path: /v1/**/x\n  limit: 100\n  window: 1m\n",
         4,
         "match.path",
         "path pattern",
         "/any/depth/**",
     ),
-    ("policies:\n- name: a\n  match: {plan: 're:('}\n", 3, "match.plan", "not an expression", "regex"),
     (
-        "policies:\n- name: a\n  match: {plan: 're:(?:a{1000}){1000}'}\n",
+        "policies:\n- name: a\n  match: {plan: 're:('}\n  limit: 100\n  window: 1m\n",
         3,
         "match.plan",
         "not an expression",
         "regex",
     ),
-    ("policies:\n- name: a\n  match: {a.b: 'x*y'}\n", 3, "match.a.b", "`*`", "re:"),
-    ("policies:\n- name: a\n  match: {plan: }\n", 3, "match.plan", "missing", "\"\""),
-    ("policies:\n- name: a\n  match: [plan]\n", 3, "match", "expected a map", "{name: value}"),
-    ("policies:\n- name: a\n  shadow: yes\n", 3, "shadow", "not known", "true, false"),
     (
-        "policies:\n- name: a\n  on_store_error: open\n",
+        "policies:\n- name: a\n  match: {plan: 're:(?:a{1000}){1000}'}\n  limit: 100\n  window: 1m\n",
+        3,
+        "match.plan",
+        "not an expression",
+        "regex",
+    ),
+    (
+        "policies:\n- name: a\n  match: {a.b: 'x*y'}\n  limit: 100\n  window: 1m\n",
+        3,
+        "match.a.b",
+        "`*`",
+        "re:",
+    ),
+    (
+        "policies:\n- name: a\n  match: {plan: }\n  limit: 100\n  window: 1m\n",
+        3,
+        "match.plan",
+        "missing",
+        "\"\"",
+    ),
+    (
+        "policies:\n- name: a\n  match: [plan]\n  limit: 100\n  window: 1m\n",
+        3,
+        "match",
+        "expected a map",
+        "{name: value}",
+    ),
+    (
+        "policies:\n- name: a\n  shadow: yes\n  limit: 100\n  window: 1m\n",
+        3,
+        "shadow",
+        "not known",
+        "true, false",
+    ),
+    (
+        "policies:\n- name: a\n  on_store_error: open\n  limit: 100\n  window: 1m\n",
         3,
         "on_store_error",
         "not known",
         "local, deny, allow, error",
     ),
-    ("policies:\n- name: a\n  ip_prefix: {v4: 33}\n", 3, "ip_prefix.v4", "33", "1 to 32"),
-    ("policies:\n- name: a\n  ip_prefix: {v6: 1000}\n", 3, "ip_prefix.v6", "is", "1 to 128"),
-    ("policies:\n- name: a\n  ip_prefix: {v7: 1}\n", 3, "ip_prefix.v7", "unknown key", "v4"),
-    ("policies:\n- name: a b\n", 2, "name", "not a name", "letters"),
-    ("policies:\n- limit: 5\n", 2, "name", "missing", "name"),
-    ("policies:\n- name:\n", 2, "name", "missing", "name"),
+    (
+        "policies:\n- name: a\n  ip_prefix: {v4: 33}\n  limit: 100\n  window: 1m\n",
+        3,
+        "ip_prefix.v4",
+        "33",
+        "1 to 32",
+    ),
+    (
+        "policies:\n- name: a\n  ip_prefix: {v6: 1000}\n  limit: 100\n  window: 1m\n",
+        3,
+        "ip_prefix.v6",
+        "is",
+        "1 to 128",
+    ),
+    (
+        "policies:\n- name: a\n  ip_prefix: {v7: 1}\n  limit: 100\n  window: 1m\n",
+        3,
+        "ip_prefix.v7",
+        "unknown key",
+        "v4",
+    ),
+    ("policies:\n- name: a b\n  limit: 100\n  window: 1m\n", 2, "name", "not a name", "letters"),
+    ("policies:\n- limit: 5\n  window: 1m\n", 2, "name", "missing", "name"),
+    ("policies:\n- name:\n  limit: 100\n  window: 1m\n", 2, "name", "missing", "name"),
     ("policies:\n- auth\n", 2, "", "expected a map, found `auth`", "name"),
     ("policies:\n  name: a\n", 2, "policies", "expected a list, found a map", "[one, two]"),
-    ("policies:\n- name: a\n  domain: 'x y'\n", 3, "domain", "not a name", "letters"),
-    ("policies:\n- name: a\n  algorithm: concurrency\n  lease_ttl: 10ms\n", 4, "lease_ttl", "10ms", "1s"),
+    (
+        "policies:\n- name: a\n  domain: 'x y'\n  limit: 100\n  window: 1m\n",
+        3,
+        "domain",
+        "not a name",
+        "letters",
+    ),
+    (
+        "policies:\n- name: a\n  algorithm: concurrency\n  lease_ttl: 10ms\n  limit: 100\n",
+        4,
+        "lease_ttl",
+        "10ms",
+        "1s",
+    ),
     (
         "policies:\n- name: a\n  algorithm: token_bucket\n  limit: 2000000\n  window: 1s\n",
         4,
@@ -111,6 +237,21 @@ const IN_POLICIES: &[Case] = &[
         "too fast",
         "1000000 a second",
     ),
+    // What a policy is about has no default; a key that stands there with nothing behind it has none either.
+    ("policies:\n- name: a\n  window: 1m\n", 2, "limit", "missing", "no default"),
+    ("policies:\n- name: a\n  limit:\n  window: 1m\n", 3, "limit", "no value", "write its value"),
+    ("policies:\n- name: a\n  algorithm: concurrency\n", 2, "limit", "missing", "how many leases"),
+    ("policies:\n- name: a\n  limit: 10\n", 2, "window", "missing", "1m"),
+    ("policies:\n- name: a\n  limit: 10\n  window: ~\n", 4, "window", "no value", "write its value"),
+    (
+        "policies:\n- name: a\n  algorithm: token_bucket\n  window: 1d\n  burst: 90000\n  cost: 80000\n",
+        2,
+        "limit",
+        "missing",
+        "no default",
+    ),
+    ("policies:\n- name: a\n  limit: 1\n  window: 1m\n  match:\n", 5, "match", "no value", "remove match"),
+    ("policies:\n- name: a\n  limit: 1\n  window: 1m\n  ip_prefix:\n", 5, "ip_prefix", "no value", "value"),
 ];
 
 #[test]
@@ -121,7 +262,7 @@ fn mistakes_in_policies_name_line_field_and_remedy() {
 #[test]
 fn mistakes_in_routes_name_line_field_and_remedy() {
     let with = |route: &'static str| -> &'static str {
-        let policies = "policies:\n- {name: limit}\n- {name: sockets, algorithm: concurrency}\nroutes:\n";
+        let policies = "policies:\n- {name: limit, limit: 1, window: 1m}\n- {name: sockets, algorithm: concurrency, limit: 1}\nroutes:\n";
         Box::leak(format!("{policies}{route}").into_boxed_str())
     };
     assert_cases(&[
@@ -147,6 +288,8 @@ fn mistakes_in_routes_name_line_field_and_remedy() {
         (with("- name: r\n  cost: 0\n"), 6, "cost", "cost is 0", "from 1"),
         (with("- name: r\n  path: [/x]\n"), 6, "path", "unknown key", "paths"),
         (with("- paths: [/x]\n"), 5, "name", "missing", "route"),
+        (with("- name: r\n  paths:\n  policies: [limit]\n"), 6, "paths", "no value", "remove paths"),
+        (with("- name: r\n  token:\n"), 6, "token", "no value", "remove token"),
     ]);
 }
 
@@ -328,9 +471,9 @@ store: {url: nothing}
 tokens:
 - {name: t, issuer: i, key: {env: NOT_SET}}
 policies:
-- {name: one, window: 0s, brust: 1}
-- {name: two, limit: x}
-- {limit: 3}
+- {name: one, limit: 1, window: 0s, brust: 1}
+- {name: two, limit: x, window: 1m}
+- {limit: 3, window: 1m}
 - nonsense
 routes:
 - {name: a, policies: [one, two], token: required}
@@ -365,8 +508,8 @@ fn a_syntax_error_hides_no_mistake_before_it() {
 tokens:
 - {issuer: i, key: {file: f}, revoked_key: 'x:{jti}'}
 policies:
-- {name: one, window: 0s}
-- {name: two, limit: 1}
+- {name: one, window: 0s, limit: 1}
+- {name: two, limit: 1, window: 1m}
 - name: three
  limit: 0
 routes:
@@ -382,14 +525,16 @@ routes:
     }
     assert!(shown.ends_with("3 mistakes"), "what is doubtful is not called wrong:\n{shown}");
     let shown = bad(
-        "policies:\n- {name: a}\nroutes:\n- {name: r, policies: [b]}\n- {name: s, paths: [x]}\n- {name: t}\n- {name: [\n",
+        "policies:\n- {name: a, limit: 1, window: 1m}\nroutes:\n- {name: r, policies: [b]}\n- {name: s, paths: [x]}\n- {name: t}\n- {name: [\n",
     );
     assert!(shown.to_string().contains("routes[1] (s): paths"), "{shown}");
 }
 
 #[test]
 fn a_mistake_reads_well() {
-    let mistakes = bad("policies:\n  - name: auth\n  - name: ai-per-user\n    window: 0s   # never\n");
+    let mistakes = bad(
+        "policies:\n  - {name: auth, limit: 5, window: 1m}\n  - name: ai-per-user\n    window: 0s   # never\n    limit: 30\n",
+    );
     assert_eq!(
         mistakes.to_string(),
         "f.yaml:4:13: policies[1] (ai-per-user): window: window is 0ns
@@ -414,11 +559,11 @@ fn a_long_or_hostile_text_stays_small_and_tame() {
 
 #[test]
 fn too_many_policies_are_refused_as_one_mistake() {
-    let list: String = (0..10_001).map(|i| format!("- {{name: p{i}}}\n")).collect();
+    let list: String = (0..10_001).map(|i| format!("- {{name: p{i}, limit: 1, window: 1m}}\n")).collect();
     let mistakes = bad(&format!("policies:\n{list}routes:\n- {{name: r, policies: [p1]}}\n"));
     assert_eq!(mistakes.count(), 1, "{mistakes}");
     assert!(mistakes.to_string().contains("10001 entries are too many"), "{mistakes}");
-    let list: String = (0..10_000).map(|i| format!("- {{name: p{i}}}\n")).collect();
+    let list: String = (0..10_000).map(|i| format!("- {{name: p{i}, limit: 1, window: 1m}}\n")).collect();
     assert_eq!(good(&format!("policies:\n{list}")).policies.len(), 10_000);
 }
 

@@ -274,7 +274,7 @@ async fn a_drain_finishes_what_is_in_flight_and_says_so_to_health_checks() {
 
 #[tokio::test]
 async fn several_listeners_of_both_kinds_and_none_unless_asked_for() {
-    let quotad = Start::with("policies: [{name: p, partition: [ip]}]\n").start();
+    let quotad = Start::with("policies: [{name: p, limit: 1, window: 1m, partition: [ip]}]\n").start();
     assert_eq!(quotad.http, None);
     let folder = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", folder.path().join("h.sock").display());

@@ -89,7 +89,7 @@ async fn sighup_and_a_changed_file_reload_and_keep_the_counters() {
     std::fs::write(quotad.config_path(), limit(20)).unwrap();
     until("the changed file is in force", async || left(&quotad).await == 16).await;
     // A bad file changes nothing, whoever asks for it.
-    std::fs::write(quotad.config_path(), "policies: [{name: p, limit: 0}]").unwrap();
+    std::fs::write(quotad.config_path(), "policies: [{name: p, limit: 0, window: 1m}]").unwrap();
     quotad.signal("HUP");
     std::fs::write(quotad.config_path(), limit(20) + "nonsense: 1\n").unwrap();
     quotad.signal("HUP");
@@ -150,7 +150,7 @@ async fn a_taken_port_is_said_and_ends_the_start() {
 
 #[test]
 fn a_bad_file_is_refused_in_the_words_of_config_check() {
-    let bad = "policies:\n  - {name: p, limit: 0}\n  - {name: p, window: 0s}\nroutes:\n  - {name: r, policies: [nope]}\ntypo: 1\n";
+    let bad = "policies:\n  - {name: p, limit: 0, window: 1m}\n  - {name: p, limit: 1, window: 0s}\nroutes:\n  - {name: r, policies: [nope]}\ntypo: 1\n";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.yaml");
     std::fs::write(&file, bad).unwrap();

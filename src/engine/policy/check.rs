@@ -19,14 +19,7 @@ const MAX_TTL: Micros = Micros(86_400 * 1_000_000);
 const MAX_FILL: u64 = 10 * 366 * 86_400 * 1_000_000;
 
 pub(super) fn build_rule(spec: &PolicySpec, mistakes: &mut Vec<Mistake>) -> Rule {
-    if spec.limit == 0 || spec.limit > MAX_UNITS {
-        mistakes.push(Mistake::new(
-            "limit",
-            format!("limit is {}", spec.limit),
-            format!("write a whole number from 1 to {MAX_UNITS}"),
-        ));
-    }
-    let limit = spec.limit.clamp(1, MAX_UNITS);
+    let limit = check_limit(spec, mistakes);
     if spec.algorithm != Algorithm::TokenBucket && spec.burst.is_some() {
         mistakes.push(Mistake::new(
             "burst",
@@ -38,13 +31,44 @@ pub(super) fn build_rule(spec: &PolicySpec, mistakes: &mut Vec<Mistake>) -> Rule
         check_span("lease_ttl", spec.lease_ttl, (MIN_TTL, "1s"), (MAX_TTL, "1d"), mistakes);
         return Rule::Leases(Leases { limit, ttl: spec.lease_ttl });
     }
-    check_span("window", spec.window, (MIN_WINDOW, "1ms"), (MAX_WINDOW, "366d"), mistakes);
-    let window = spec.window.clamp(MIN_WINDOW, MAX_WINDOW);
+    let window = check_window(spec, mistakes);
     match spec.algorithm {
         Algorithm::TokenBucket => Rule::Bucket(build_bucket(spec, (limit, window), mistakes)),
         Algorithm::FixedWindow => Rule::Fixed(Fixed { limit, window }),
         _ => Rule::Window(Window::new(limit, window)),
     }
+}
+
+fn check_limit(spec: &PolicySpec, mistakes: &mut Vec<Mistake>) -> u64 {
+    let wrong = match spec.limit {
+        Some(1..=MAX_UNITS) => None,
+        Some(limit) => {
+            Some((format!("limit is {limit}"), format!("write a whole number from 1 to {MAX_UNITS}")))
+        }
+        None => {
+            let what = match spec.algorithm {
+                Algorithm::Concurrency => "how many leases may be held at once, such as 5",
+                _ => "how many units a window allows, such as 10",
+            };
+            Some(("limit is missing".to_owned(), format!("write {what}; a limit has no default")))
+        }
+    };
+    mistakes.extend(wrong.map(|(message, hint)| Mistake::new("limit", message, hint)));
+    // Stands in for a missing one, such that nothing else is called wrong for it.
+    spec.limit.or(spec.burst).unwrap_or(spec.cost).clamp(1, MAX_UNITS)
+}
+
+fn check_window(spec: &PolicySpec, mistakes: &mut Vec<Mistake>) -> Micros {
+    if let Some(window) = spec.window {
+        check_span("window", window, (MIN_WINDOW, "1ms"), (MAX_WINDOW, "366d"), mistakes);
+        return window.clamp(MIN_WINDOW, MAX_WINDOW);
+    }
+    mistakes.push(Mistake::new(
+        "window",
+        "window is missing",
+        "write the time that limit counts in, such as 1m; only algorithm: concurrency has none",
+    ));
+    Micros::from_seconds(60)
 }
 
 fn build_bucket(spec: &PolicySpec, rate: (u64, Micros), mistakes: &mut Vec<Mistake>) -> Bucket {
