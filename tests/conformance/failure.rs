@@ -538,6 +538,29 @@ async fn a_user_who_may_do_only_what_decisions_need_decides() {
 }
 
 #[tokio::test]
+async fn an_operator_sees_whose_connections_they_are() {
+    let server = Server::start(Kind::Redis7);
+    let mut admin = server.client();
+    let store = store(&server).await;
+    let process = format!("-{}", std::process::id());
+    let named = |list: &str, part: &str| {
+        let names =
+            list.lines().filter_map(|line| line.split(' ').find_map(|word| word.strip_prefix("name=")));
+        names.filter(|name| name.starts_with(part) && name.ends_with(&process)).count()
+    };
+    for round in ["at first", "after both were cut"] {
+        until(round, async || {
+            // A connection that was cut is opened anew, and named anew.
+            let list = admin.run(&["CLIENT", "LIST"]);
+            (named(&list, "quotad-decisions-"), named(&list, "quotad-control-")) == (1, 1)
+        })
+        .await;
+        admin.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    }
+    drop(store);
+}
+
+#[tokio::test]
 async fn an_address_of_ipv6_leads_to_redis_too() {
     // `-`: where the machine has no IPv6, Redis does without.
     let server = Server::start_with(Kind::Redis7, &["--bind", "127.0.0.1", "-::1"]);

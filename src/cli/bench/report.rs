@@ -1,12 +1,13 @@
 //! What a run found, as text and as one JSON object with names that stay (durations in seconds):
 //!
 //! `address call connections streams client_threads rate batch keys distribution policies seconds requests
-//! requests_per_second allowed denied errors reconnects latency{p50 p90 p99 p99_9 max mean} server_cpu_per_request
+//! requests_per_second allowed denied warmup{allowed denied} keys_allowed errors reconnects latency{p50 p90 p99 p99_9 max mean} server_cpu_per_request
 //! redis_cpu_per_request limit_check{policies over_admissions findings unchecked}`; what was not asked for is null.
 
 use super::oracle::Verdict;
 use super::plan::{Call, Load, Plan};
 use super::run::Outcome;
+use super::tally::WarmUp;
 use crate::cli::screen::{Colour, Style};
 use crate::cli::{json, span};
 use serde::Serialize;
@@ -58,6 +59,8 @@ struct Shown<'a> {
     requests_per_second: f64,
     allowed: u64,
     denied: u64,
+    warmup: Value,
+    keys_allowed: u32,
     errors: &'a BTreeMap<&'static str, u64>,
     reconnects: u64,
     latency: Latency,
@@ -117,6 +120,8 @@ impl Report {
             requests_per_second: (self.rate() * 10.0).round() / 10.0,
             allowed: outcome.tally.allowed,
             denied: outcome.tally.denied,
+            warmup: json!({"allowed": outcome.tally.warmup.allowed, "denied": outcome.tally.warmup.denied}),
+            keys_allowed: outcome.tally.allowed_keys.count(),
             errors: &outcome.tally.errors,
             reconnects: outcome.tally.reconnects,
             latency: self.latency(),
@@ -137,6 +142,9 @@ impl Report {
         lines.push(("answered", format!("{answered} in {elapsed}, {rate} a second")));
         let (allowed, denied) = (outcome.tally.allowed.to_string(), outcome.tally.denied.to_string());
         lines.push(("outcomes", format!("allow {}, deny {}", thousands(&allowed), thousands(&denied))));
+        let (warmup, keys) = self.unmeasured();
+        lines.push(("warm-up", warmup));
+        lines.push(("keys", keys));
         lines.push(("errors", self.errors(colour)));
         let Latency { p50, p90, p99, p99_9, max, .. } = self.latency();
         let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
@@ -166,6 +174,15 @@ impl Report {
         let keys = thousands(&self.plan.keys.to_string());
         let entry = &self.plan.question.key_entry;
         format!("{policies}; {keys} keys of `{entry}`, {}", self.plan.distribution.name())
+    }
+
+    /// What the warm-up used up, and the keys that got anything at all: without them an `allow 0` is a riddle.
+    fn unmeasured(&self) -> (String, String) {
+        let WarmUp { allowed, denied } = self.outcome.tally.warmup;
+        let counts = [allowed, denied, self.outcome.tally.allowed_keys.count().into(), self.plan.keys.into()];
+        let [allowed, denied, some, all] = counts.map(|count: u64| thousands(&count.to_string()));
+        let warmup = format!("allow {allowed}, deny {denied}, not in the figures");
+        (warmup, format!("{some} of {all} allowed at least once, warm-up included"))
     }
 
     fn errors(&self, colour: Colour) -> String {
@@ -305,6 +322,8 @@ mod tests {
         let times = Times { due: 20_000_000, sent: 20_000_000, received: 22_000_000 };
         tally.answered(times, &Answer { outcome: v1::Outcome::Allow, decision: None });
         tally.answered(times, &Answer { outcome: v1::Outcome::Deny, decision: None });
+        tally.saw(3, &Answer { outcome: v1::Outcome::Allow, decision: None });
+        tally.warmed_up(&Answer { outcome: v1::Outcome::Deny, decision: None });
         tally.failed("UNAVAILABLE", 1_234);
         let outcome = Outcome {
             tally,
@@ -346,6 +365,8 @@ load         CheckLimit at 127.0.0.1:50051, closed loop, 2 connections x 4, 1 th
 asked        every policy that matches; 10 keys of `user`, uniform
 answered     2 in 0.50s, 4 a second
 outcomes     allow 1, deny 1
+warm-up      allow 0, deny 1, not in the figures
+keys         1 of 10 allowed at least once, warm-up included
 errors       UNAVAILABLE 1,234
 latency      p50 2.000  p90 2.000  p99 2.000  p99.9 2.000  max 2.000 ms
 server CPU   6.75 us a request
@@ -362,6 +383,7 @@ limit check  BROKEN for 1 counters
         assert_eq!(value["requests"], 2);
         assert_eq!(value["requests_per_second"], 4.0);
         assert_eq!(value["errors"]["UNAVAILABLE"], 1_234);
+        assert_eq!((&value["warmup"]["denied"], &value["keys_allowed"]), (&1.into(), &1.into()));
         assert_eq!(value["server_cpu_per_request"], 0.000_006_75);
         assert_eq!(value["redis_cpu_per_request"], Value::Null);
         assert_eq!(value["limit_check"]["over_admissions"], 1);

@@ -24,7 +24,45 @@ pub struct Times {
     pub received: u64,
 }
 
-/// What one thread has counted, the warm-up left out.
+/// Keys that were seen allowed, a bit each.
+#[derive(Clone, Debug, Default)]
+pub struct KeySet(Vec<u64>);
+
+impl KeySet {
+    fn add(&mut self, key: u32) {
+        let (word, bit) = (usize::try_from(key / 64).unwrap_or(usize::MAX), key % 64);
+        if word >= self.0.len() {
+            self.0.resize(word.saturating_add(1), 0);
+        }
+        if let Some(bits) = self.0.get_mut(word) {
+            *bits |= 1 << bit;
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.0.resize(self.0.len().max(other.0.len()), 0);
+        for (bits, more) in self.0.iter_mut().zip(&other.0) {
+            *bits |= more;
+        }
+    }
+
+    /// How many keys are in it.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|bits| bits.count_ones()).sum()
+    }
+}
+
+/// Answers of the warm-up: they are not measured, and what they used up is gone all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WarmUp {
+    /// Answers that allow.
+    pub allowed: u64,
+    /// Answers that deny.
+    pub denied: u64,
+}
+
+/// What one thread has counted. Where nothing else is said, the warm-up is left out.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Nanoseconds from due to received.
@@ -33,6 +71,10 @@ pub struct Tally {
     pub allowed: u64,
     /// Answers that deny.
     pub denied: u64,
+    /// What the warm-up was answered.
+    pub warmup: WarmUp,
+    /// Keys of answers that allow, warm-up included.
+    pub allowed_keys: KeySet,
     /// What got no decision, by the name of the gRPC code or what else went wrong.
     pub errors: BTreeMap<&'static str, u64>,
     /// Connections opened anew after the first.
@@ -53,6 +95,8 @@ impl Tally {
             latency: Histogram::new_with_bounds(LEAST, nanos(MOST), DIGITS)?,
             allowed: 0,
             denied: 0,
+            warmup: WarmUp::default(),
+            allowed_keys: KeySet::default(),
             errors: BTreeMap::new(),
             reconnects: 0,
             last: 0,
@@ -68,6 +112,22 @@ impl Tally {
             Outcome::Allow => self.allowed += 1,
             Outcome::Deny => self.denied += 1,
             Outcome::Unspecified => self.failed("UNSPECIFIED", 1),
+        }
+    }
+
+    /// Counts an answer of the warm-up.
+    pub fn warmed_up(&mut self, answer: &Answer) {
+        match answer.outcome {
+            Outcome::Allow => self.warmup.allowed += 1,
+            Outcome::Deny => self.warmup.denied += 1,
+            Outcome::Unspecified => {}
+        }
+    }
+
+    /// Notes whose answer it was.
+    pub fn saw(&mut self, key: u32, answer: &Answer) {
+        if answer.outcome == Outcome::Allow {
+            self.allowed_keys.add(key);
         }
     }
 
@@ -92,6 +152,9 @@ impl Tally {
         let _ = self.latency.add(&other.latency);
         self.allowed += other.allowed;
         self.denied += other.denied;
+        self.warmup.allowed += other.warmup.allowed;
+        self.warmup.denied += other.warmup.denied;
+        self.allowed_keys.join(&other.allowed_keys);
         for (why, requests) in other.errors {
             self.failed(why, requests);
         }
@@ -121,7 +184,17 @@ mod tests {
         let mut two = one.clone();
         let denied = Answer { outcome: Outcome::Deny, decision: None };
         two.answered(Times { due: 5_000, sent: 5_000, received: 10_000 }, &denied);
+        let allowed = Answer { outcome: Outcome::Allow, decision: None };
+        for key in [3, 3, 64] {
+            one.saw(key, &allowed);
+        }
+        for (key, answer) in [(3, &allowed), (1_000, &allowed), (5, &denied)] {
+            two.saw(key, answer);
+            two.warmed_up(answer);
+        }
         one.add(two);
         assert_eq!((one.denied, one.errors["UNAVAILABLE"], one.latency.len()), (1, 4, 1));
+        assert_eq!(one.warmup, WarmUp { allowed: 2, denied: 1 });
+        assert_eq!(one.allowed_keys.count(), 3, "3, 64 and 1000");
     }
 }

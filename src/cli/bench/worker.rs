@@ -175,8 +175,11 @@ impl Worker {
         if self.plan.depth == Depth::Whole {
             tally.witnessed(key, self.plan.question.known_cost(), times, answer);
         }
+        tally.saw(key, answer);
         if self.course.measures(times.due) {
             tally.answered(times, answer);
+        } else {
+            tally.warmed_up(answer);
         }
         self.course.count(self.number, 1);
     }

@@ -7,6 +7,7 @@ use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, TcpConfig, UnresponsiveConfig,
 };
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// How long a decision waits for Redis unless configured otherwise.
@@ -20,6 +21,34 @@ pub(super) const CONNECT: Duration = Duration::from_secs(1);
 pub(super) const RECONNECT_MS: (u32, u32) = (50, 1_000);
 /// Commands that may wait inside the client; the line in front of it is bounded by itself.
 const CLIENT_BUFFER: usize = 1_024;
+
+/// Most characters of a host's name in the name of a connection.
+const MAX_HOST: usize = 64;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Decisions.
+    Decisions,
+    /// Everything else: renewals, releases, revocations, the heartbeat, the start-up checks.
+    Control,
+}
+
+/// The name by which `CLIENT LIST` shows an operator whose a connection is: `quotad-decisions-HOST-PID`. Redis takes
+/// printable ASCII characters and no space.
+pub(super) fn connection_name(purpose: Purpose) -> String {
+    static HOST: LazyLock<String> = LazyLock::new(|| {
+        // Without a name of its own a host is still told apart by the address that CLIENT LIST shows.
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let printable = name.trim().chars().filter(char::is_ascii_graphic);
+        printable.take(MAX_HOST).collect()
+    });
+    let purpose = match purpose {
+        Purpose::Decisions => "decisions",
+        Purpose::Control => "control",
+    };
+    format!("quotad-{purpose}-{}-{}", *HOST, std::process::id())
+}
 
 /// How to reach Redis or Valkey.
 #[derive(Clone)]

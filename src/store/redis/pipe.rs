@@ -6,7 +6,7 @@
 //! Promise: what was sent once is never sent again; a reply belongs to the oldest call without one; every future here can
 //! be dropped at any point and called again.
 
-use crate::store::redis::options::CONNECT;
+use crate::store::redis::options::{CONNECT, Purpose, connection_name};
 use crate::store::redis::plan::Plan;
 use crate::store::redis::resp::{self, Reply};
 use crate::store::redis::script::Script;
@@ -143,6 +143,7 @@ impl Pipe {
 enum Greeting {
     Auth,
     Select,
+    Name,
     Ping,
 }
 
@@ -155,6 +156,8 @@ impl Greeting {
                 .iter()
                 .any(|start| words.starts_with(start)),
             Self::Select => false,
+            // A name is a help for operators, and a user who may not set one decides all the same.
+            Self::Name => true,
             // A user who may not ping is logged in to a server that is ready.
             Self::Ping => words.starts_with("NOPERM"),
         }
@@ -175,7 +178,7 @@ async fn open(config: &Config) -> io::Result<Pipe> {
 
 impl Pipe {
     fn greet(&mut self, config: &Config) -> Vec<Greeting> {
-        let (out, mut said) = (&mut self.outbox, Vec::with_capacity(3));
+        let (out, mut said) = (&mut self.outbox, Vec::with_capacity(4));
         if let Some(password) = &config.password {
             let user = config.username.as_ref().filter(|user| !user.is_empty());
             resp::command(out, 2 + usize::from(user.is_some()));
@@ -191,6 +194,11 @@ impl Pipe {
             resp::word_of(out, database.into());
             said.push(Greeting::Select);
         }
+        resp::command(out, 3);
+        for word in [b"CLIENT", &b"SETNAME"[..], connection_name(Purpose::Decisions).as_bytes()] {
+            resp::word(out, word);
+        }
+        said.push(Greeting::Name);
         // A server that is loading, or wants a password, says so now and not to the first decision.
         resp::command(out, 1);
         resp::word(out, b"PING");

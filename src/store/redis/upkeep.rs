@@ -3,7 +3,8 @@
 //! Must never: end, or outlive the driver that runs it.
 
 use crate::store::redis::Shared;
-use fred::interfaces::{ClientLike, EventInterface};
+use crate::store::redis::options::{Purpose, connection_name};
+use fred::interfaces::{ClientInterface, ClientLike, EventInterface};
 use fred::prelude::{Client, Error};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -71,7 +72,12 @@ async fn next_reconnect<T: Clone>(events: &mut Option<broadcast::Receiver<T>>) {
 /// The event comes a moment before calls can be sent, so this waits for the connection. If it fails there will
 /// be another event, and the old findings stand until then.
 async fn check(shared: &Shared) {
-    if shared.connection.client().wait_for_connect().await.is_ok() {
+    let client = shared.connection.client();
+    if client.wait_for_connect().await.is_ok() {
+        // A name is a help for operators: a user who may not set one is served all the same.
+        if let Err(error) = client.client_setname(connection_name(Purpose::Control)).await {
+            tracing::debug!(%error, "the connection stays without a name");
+        }
         shared.check().await;
     }
 }
