@@ -13,10 +13,10 @@ pub fn trusting(plan: Plan) -> Plan {
 }
 
 /// Outlasts an outage of a third of it, with the start of a server.
-const TTL: Duration = Duration::from_secs(9);
+const TTL: Duration = Duration::from_secs(15);
 
 fn lasting(way: Way) -> Plan {
-    let plan = plan(way).quotad("lease_ttl: 30s", "lease_ttl: 9s");
+    let plan = plan(way).quotad("lease_ttl: 30s", "lease_ttl: 15s");
     match way {
         Way::AccessLog => plan.envoy("access_log_flush_interval: 10s", "access_log_flush_interval: 0.5s"),
         Way::ExtProc | Way::RateLimit => plan,

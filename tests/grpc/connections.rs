@@ -114,7 +114,8 @@ async fn a_dead_holders_leases_return_within_one_ttl() {
         allowed(&acquire(&mut client, connection(&["short"], "7", "c")).await)
     })
     .await;
-    assert!(start.elapsed() < std::time::Duration::from_millis(1_500), "{:?}", start.elapsed());
+    // One second, and what a busy machine adds.
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(renew(&mut client, vec![connection(&["short"], "7", "a")]).await, [State::Lost]);
 }
 

@@ -138,7 +138,11 @@ async fn a_revocation_waits_for_redis_no_longer_than_its_caller_and_says_neither
     call.send(&revocation);
     let (code, message) = call.status().await;
     assert_eq!(code, "4", "{message}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "sooner than the store's timeout: {:?}",
+        begun.elapsed()
+    );
     redis.thaw();
     let mut past = Call::open(&client, "quotad.v1.DecisionService/RevokeToken", Some("1n")).await;
     past.send(&revocation);
