@@ -18,6 +18,7 @@ mod identity;
 mod owed;
 mod plan;
 mod rate_limit;
+mod readings;
 mod repeat;
 mod terms;
 mod token;

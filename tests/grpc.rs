@@ -27,6 +27,8 @@ mod http_client;
 mod leases_envoy;
 #[path = "grpc/limits.rs"]
 mod limits;
+#[path = "grpc/paths.rs"]
+mod paths;
 #[path = "grpc/process.rs"]
 mod process;
 #[path = "grpc/rate_limit.rs"]

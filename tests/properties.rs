@@ -2,6 +2,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "PROPTEST_CASES asks for a longer run")]
 
+#[path = "properties/paths.rs"]
+mod paths;
+
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use quotad::engine::bucket::Bucket;

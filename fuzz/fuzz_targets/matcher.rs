@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use quotad::engine::address::{Cidr, IpPrefix, client_ip, parse_ip_and_port};
-use quotad::engine::glob::Glob;
+use quotad::engine::glob::{Case, Glob};
 use quotad::engine::matcher::Matcher;
 use quotad::engine::path;
 use quotad::engine::policy_set::PolicySet;
@@ -58,10 +58,20 @@ fn paths(value: &str) {
         assert!(!segment.contains(['\\', ';']), "a separator is left in {normal:?}");
     }
     assert!(normal == "/" || !normal.ends_with('/'));
+    if let Ok(readings) = path::readings(value) {
+        assert_eq!(readings.first(), Some(&normal));
+        for (at, reading) in readings.iter().enumerate() {
+            assert!(
+                reading.starts_with('/') && !reading.contains("//") && !reading.contains('\\'),
+                "{reading:?}"
+            );
+            assert!(!readings[..at].contains(reading), "{reading:?} stands twice");
+        }
+    }
     if let Ok(glob) = Glob::parse("paths", &normal)
         && !normal.contains('*')
     {
-        assert!(glob.matches(&normal), "a plain path does not match itself: {normal:?}");
+        assert!(glob.matches(&normal, Case::Sensitive), "a plain path does not match itself: {normal:?}");
     }
 }
 

@@ -134,6 +134,7 @@ impl From<Reason> for pb::Reason {
             Reason::TokenLifetimeTooLong => Self::TokenLifetimeTooLong,
             Reason::TokenRevoked => Self::TokenRevoked,
             Reason::OriginNotAllowed => Self::OriginNotAllowed,
+            Reason::PathAmbiguous => Self::PathAmbiguous,
         }
     }
 }

@@ -141,6 +141,7 @@ fn route(route: &RouteSpec) -> Value {
         "methods": route.methods,
         "hosts": route.hosts,
         "paths": route.paths,
+        "case": word(&routes::CASES, &route.case),
         "headers": pairs(&route.headers),
         "token": word(&routes::TOKEN_NEEDS, &route.token),
         "issuers": route.issuers,

@@ -4,17 +4,22 @@ use super::diagnostic::Findings;
 use super::fields::{Fields, Scope};
 use super::policies::set;
 use super::tree::Node;
+use crate::engine::glob::Case;
 use crate::engine::mistake::Mistake;
 use crate::engine::route::{RouteSpec, TokenNeed};
 
 /// The words for whether a token is needed.
 pub(super) const TOKEN_NEEDS: [(&str, TokenNeed); 3] =
     [("required", TokenNeed::Required), ("optional", TokenNeed::Optional), ("ignored", TokenNeed::Ignored)];
-const KEYS: [&str; 11] = [
+/// The words for how paths are compared.
+pub(super) const CASES: [(&str, Case); 2] =
+    [("sensitive", Case::Sensitive), ("insensitive", Case::Insensitive)];
+const KEYS: [&str; 12] = [
     "name",
     "methods",
     "hosts",
     "paths",
+    "case",
     "headers",
     "token",
     "issuers",
@@ -33,6 +38,7 @@ pub(super) fn read(node: &Node, subject: &str, out: &mut Findings<'_>) -> Option
     set(&mut spec.methods, fields.texts("methods", out));
     set(&mut spec.hosts, fields.texts("hosts", out));
     set(&mut spec.paths, fields.texts("paths", out));
+    set(&mut spec.case, fields.choice("case", &CASES, out));
     for (entry, value) in fields.pairs("headers", out).unwrap_or_default() {
         let field = || format!("headers.{}", entry.key.text);
         match value {

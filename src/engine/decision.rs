@@ -62,6 +62,8 @@ pub enum Reason {
     TokenRevoked,
     /// The WebSocket handshake comes from an origin that is not allowed.
     OriginNotAllowed,
+    /// Servers read the path in too many ways, or in ways that cannot be held together.
+    PathAmbiguous,
 }
 
 /// How exact an answer is; later ones are less exact.

@@ -2,6 +2,16 @@
 
 use super::mistake::Mistake;
 
+/// Whether ASCII letters of a path are compared in their case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Case {
+    /// `/Login` is not `/login`.
+    #[default]
+    Sensitive,
+    /// They are one path.
+    Insensitive,
+}
+
 /// A path pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
@@ -53,16 +63,36 @@ impl Glob {
 
     /// Whether a normalised path matches. `/ai/**` matches `/ai` too: the strict side for a rule.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str, case: Case) -> bool {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         for segment in &self.segments {
             match (segment, parts.next()) {
                 (_, None) => return false,
-                (Segment::Exact(exact), Some(part)) if **exact != *part => return false,
+                (Segment::Exact(exact), Some(part)) if !case.equal(exact, part) => return false,
                 _ => {}
             }
         }
         self.any_depth || parts.next().is_none()
+    }
+}
+
+impl Case {
+    /// Whether two texts are one.
+    #[must_use]
+    pub fn equal(self, one: &str, other: &str) -> bool {
+        match self {
+            Self::Sensitive => one == other,
+            Self::Insensitive => one.eq_ignore_ascii_case(other),
+        }
+    }
+
+    /// Whether a text begins with another.
+    #[must_use]
+    pub fn begins(self, text: &str, prefix: &str) -> bool {
+        text.as_bytes().get(..prefix.len()).is_some_and(|start| match self {
+            Self::Sensitive => start == prefix.as_bytes(),
+            Self::Insensitive => start.eq_ignore_ascii_case(prefix.as_bytes()),
+        })
     }
 }
 
@@ -71,7 +101,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, path: &str) -> bool {
-        Glob::parse("paths", pattern).unwrap().matches(path)
+        Glob::parse("paths", pattern).unwrap().matches(path, Case::Sensitive)
     }
 
     #[test]
@@ -86,6 +116,14 @@ mod tests {
         assert!(!matches("/ai/**", "/aix"));
         assert!(matches("/**", "/"));
         assert!(matches("/v1/*/items", "/v1/7/items"));
+    }
+
+    #[test]
+    fn case_counts_unless_it_does_not() {
+        let login = Glob::parse("paths", "/Login/*").unwrap();
+        assert!(login.matches("/lOGIN/x", Case::Insensitive) && !login.matches("/login/x", Case::Sensitive));
+        let other = Glob::parse("paths", "/\u{c9}cole").unwrap();
+        assert!(!other.matches("/\u{e9}cole", Case::Insensitive), "ASCII letters alone");
     }
 
     #[test]

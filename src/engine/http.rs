@@ -91,7 +91,7 @@ impl Default for HttpFace {
 /// A decision as an HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// 200, 401, 403, 429 or 503.
+    /// 200, 400, 401, 403, 429 or 503.
     pub status: u16,
     /// To be set on the response, replacing those of the same name.
     pub headers: Vec<Header>,
@@ -249,13 +249,14 @@ fn problem(kind: &str, code: &str, message: &str, status: u16) -> Value {
     json!({"type": kind, "title": message, "status": status, "code": code})
 }
 
-/// 200, 401, 403, 429 or 503.
+/// 200, 400, 401, 403, 429 or 503.
 #[must_use]
 pub fn http_status(outcome: Outcome, reason: Reason) -> u16 {
     match (outcome, reason) {
         (Outcome::Allow, _) => 200,
         (_, Reason::LimitExceeded | Reason::CostExceedsLimit | Reason::ConnectionLimitExceeded) => 429,
         (_, Reason::PartitionMissing | Reason::OriginNotAllowed) => 403,
+        (_, Reason::PathAmbiguous) => 400,
         (_, Reason::StoreUnavailable) => 503,
         _ => 401,
     }
@@ -282,7 +283,13 @@ fn push_limit(text: &mut String, status: &PolicyStatus) {
 #[must_use]
 pub fn tightest(decision: &Decision) -> Option<&PolicyStatus> {
     let known = decision.statuses.iter().filter(|status| !status.shadow && status.mode < Mode::FailedOpen);
-    known.min_by_key(|status| (!status.violated, Reverse(status.retry_after), status.remaining))
+    known.min_by_key(|status| tightness(status))
+}
+
+/// The smaller, the more a policy binds: violated ones first, then those with the longest wait, then the least left.
+#[must_use]
+pub fn tightness(status: &PolicyStatus) -> impl Ord + use<> {
+    (!status.violated, Reverse(status.retry_after), status.remaining)
 }
 
 /// The three headers of the one policy that binds most.
@@ -315,6 +322,7 @@ fn code_and_message(decision: &Decision) -> (&'static str, &'static str) {
             ("PARTITION_MISSING", "The request lacks a fact that its limit is counted by.")
         }
         Reason::OriginNotAllowed => ("ORIGIN_NOT_ALLOWED", "Connections from this origin are not allowed."),
+        Reason::PathAmbiguous => ("REQUEST_MALFORMED", "The request is not well formed."),
         // Without a status no policy was consulted: it was the token that could not be checked.
         Reason::StoreUnavailable if decision.statuses.is_empty() => {
             ("TOKEN_CHECK_UNAVAILABLE", "The token cannot be checked now. Please try again later.")

@@ -5,13 +5,22 @@
 //! size is bounded.
 
 use super::address::{Cidr, parse_ip};
-use super::glob::Glob;
+use super::glob::{Case, Glob};
 use super::mistake::Mistake;
 use super::path;
 use regex::{Regex, RegexBuilder};
 
 /// Most bytes a compiled expression takes.
 const MAX_REGEX_BYTES: usize = 1 << 20;
+
+/// What is known of a value that is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Text as somebody sent it: where it is compared as a path, each of its readings is.
+    AsSent,
+    /// One reading of a path. Decoded already, and never again.
+    Reading(Case),
+}
 
 /// A condition on one value.
 #[derive(Clone, Debug)]
@@ -20,7 +29,7 @@ pub enum Matcher {
     Exact(Box<str>),
     /// What the value begins with.
     Prefix(Box<str>),
-    /// A path, normalised before it is compared.
+    /// A path.
     Path(Glob),
     /// A range of addresses.
     Range(Cidr),
@@ -76,13 +85,36 @@ impl Matcher {
         }
     }
 
-    /// Whether `value` meets the condition.
+    /// Whether `value` meets the condition; as a path it is normalised first. For conditions that choose between rules:
+    /// what only one of several readings meets is not met.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
         match self {
-            Self::Exact(exact) => **exact == *value,
-            Self::Prefix(prefix) => value.starts_with(&**prefix),
-            Self::Path(glob) => glob.matches(&path::normalise(value)),
+            Self::Path(glob) => glob.matches(&path::normalise(value), Case::Sensitive),
+            _ => self.meets(value, Case::Sensitive),
+        }
+    }
+
+    /// Whether `value` in this form meets the condition. For conditions that add rules: what one of several readings of
+    /// a path meets is met, and so is what has too many of them.
+    #[must_use]
+    pub fn holds(&self, value: &str, form: Form) -> bool {
+        match (self, form) {
+            (Self::Path(glob), Form::AsSent) => match path::readings(value) {
+                Ok(readings) => readings.iter().any(|reading| glob.matches(reading, Case::Sensitive)),
+                Err(path::Ambiguous) => true,
+            },
+            (_, Form::AsSent) => self.meets(value, Case::Sensitive),
+            (_, Form::Reading(case)) => self.meets(value, case),
+        }
+    }
+
+    /// As it stands.
+    fn meets(&self, value: &str, case: Case) -> bool {
+        match self {
+            Self::Exact(exact) => case.equal(exact, value),
+            Self::Prefix(prefix) => case.begins(value, prefix),
+            Self::Path(glob) => glob.matches(value, case),
             Self::Range(cidr) => parse_ip(value).is_some_and(|ip| cidr.contains(ip)),
             Self::Expression(regex) => regex.is_match(value),
         }
@@ -127,6 +159,23 @@ mod tests {
         assert!(matches("10.0.0.0/8", "10.1.2.3") && matches("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!(matches("re:[a-z]+", "abc") && !matches("re:[a-z]+", "abc1"), "the whole value");
         assert!(matches("re:a|b", "b") && !matches("re:a|b", "ab"));
+    }
+
+    #[test]
+    fn a_path_is_compared_in_each_of_its_readings_or_as_the_one_it_is() {
+        let ai = Matcher::parse("match.path", "/ai/**").unwrap();
+        for sent in ["/ai/x", "/ai/..%2Fopen", "/open/../ai", "/ai/..;/open", "/ai\\..\\open"] {
+            assert!(ai.holds(sent, Form::AsSent), "{sent}");
+        }
+        assert!(!ai.holds("/open", Form::AsSent) && !ai.matches("/ai/..%2Fopen"));
+        let reading = Form::Reading(Case::Sensitive);
+        assert!(ai.holds("/ai/..%2Fopen", reading), "it is not decoded a second time");
+        assert!(!ai.holds("/open%2F..%2Fai", reading) && !ai.holds("/AI/x", reading));
+        let folded = Form::Reading(Case::Insensitive);
+        for (pattern, value) in [("/Ai/**", "/ai/x"), ("/Ai", "/ai"), ("AB*", "abc"), ("Ab", "aB")] {
+            let matcher = Matcher::parse("match.path", pattern).unwrap();
+            assert!(matcher.holds(value, folded) && !matcher.holds(value, reading), "{pattern}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub use check::check_entry_name;
 
 use super::address::{IpPrefix, parse_ip};
 use super::key::Key;
-use super::matcher::Matcher;
+use super::matcher::{Form, Matcher};
 use super::mistake::Mistake;
 use super::name::{DEFAULT_DOMAIN, check_name};
 use super::rule::{Algorithm, Rule};
@@ -96,6 +96,21 @@ impl PolicySpec {
 pub trait Facts {
     /// The value of an entry, if the request has it.
     fn get(&self, name: &str) -> Option<Cow<'_, str>>;
+
+    /// What is known of that value.
+    fn form(&self, _name: &str) -> Form {
+        Form::AsSent
+    }
+}
+
+/// HEAD is GET without the body (RFC 9110 section 9.3.2): what limits the one limits the other, and they share a counter.
+const COVERED: (&str, &str) = ("HEAD", "GET");
+
+/// The method whose rules cover a request's.
+#[must_use]
+pub fn covering_method(method: &str) -> &str {
+    let (covered, covering) = COVERED;
+    if method == covered { covering } else { method }
 }
 
 /// A checked policy.
@@ -166,12 +181,12 @@ impl Policy {
         })
     }
 
-    /// Whether every condition holds.
+    /// Whether every condition holds. One on `method` that holds for GET holds for HEAD too.
     #[must_use]
     pub fn matches(&self, facts: &impl Facts) -> bool {
         self.conditions
             .iter()
-            .all(|(name, matcher)| facts.get(name).is_some_and(|value| matcher.matches(&value)))
+            .all(|(name, matcher)| facts.get(name).is_some_and(|value| holds(name, matcher, &value, facts)))
     }
 
     /// The counter of a request.
@@ -185,6 +200,8 @@ impl Policy {
             let value = value.ok_or_else(|| NoKey::Missing(name.clone()))?;
             let value = if **name == *"ip" {
                 Cow::Owned(self.ip_prefix.cut(parse_ip(&value).ok_or(NoKey::NoAddress)?))
+            } else if **name == *"method" && value == COVERED.0 {
+                Cow::Borrowed(COVERED.1)
             } else {
                 value
             };
@@ -210,6 +227,11 @@ impl Policy {
     pub fn policy_field(&self) -> &str {
         &self.policy_field
     }
+}
+
+fn holds(name: &str, matcher: &Matcher, value: &str, facts: &impl Facts) -> bool {
+    let covered = || name == "method" && value == COVERED.0 && matcher.holds(COVERED.1, Form::AsSent);
+    matcher.holds(value, facts.form(name)) || covered()
 }
 
 /// The item of `RateLimit-Policy`: constant, so it is written once.

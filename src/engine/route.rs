@@ -1,10 +1,10 @@
 //! Routes: which token, policies and connection policies an HTTP request needs, for `Authorize`.
 
-use super::glob::Glob;
+use super::glob::{Case, Glob};
 use super::matcher::Matcher;
 use super::mistake::Mistake;
 use super::name::{DEFAULT_DOMAIN, check_name};
-use super::policy::{MAX_UNITS, Policy};
+use super::policy::{MAX_UNITS, Policy, covering_method};
 use super::policy_set::{Kind, PolicySet};
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ pub struct RouteSpec {
     pub hosts: Vec<String>,
     /// Path patterns; none: any.
     pub paths: Vec<String>,
+    /// How its paths are compared, and those that its policies look at.
+    pub case: Case,
     /// Conditions on headers.
     pub headers: Vec<(String, String)>,
     /// Whether it asks for a token.
@@ -59,6 +61,7 @@ impl RouteSpec {
             methods: Vec::new(),
             hosts: Vec::new(),
             paths: Vec::new(),
+            case: Case::Sensitive,
             headers: Vec::new(),
             token: TokenNeed::Ignored,
             issuers: Vec::new(),
@@ -87,6 +90,8 @@ pub struct Route {
     pub connection: Vec<Arc<Policy>>,
     /// Units of a request; none: each policy's own cost.
     pub cost: Option<u32>,
+    /// How its paths are compared.
+    pub case: Case,
     methods: Vec<Box<str>>,
     hosts: Vec<Host>,
     paths: Vec<Glob>,
@@ -106,7 +111,7 @@ pub struct RouteRequest<'a, H: Fn(&str) -> Option<&'a str>> {
     pub method: &'a str,
     /// Normalised by [`normalise_host`].
     pub host: &'a str,
-    /// Normalised by [`super::path::normalise`].
+    /// One of [`super::path::readings`].
     pub path: &'a str,
     /// A header's value by its lower-case name.
     pub header: H,
@@ -150,7 +155,7 @@ impl Route {
             return Err(mistakes);
         }
         let cost = spec.cost.and_then(|cost| u32::try_from(cost).ok());
-        let (token, issuers) = (spec.token, spec.issuers);
+        let (token, issuers, case) = (spec.token, spec.issuers, spec.case);
         Ok(Self {
             name: spec.name.into(),
             domain: spec.domain.into(),
@@ -159,6 +164,7 @@ impl Route {
             policies,
             connection,
             cost,
+            case,
             methods,
             hosts,
             paths,
@@ -166,15 +172,16 @@ impl Route {
         })
     }
 
-    /// Whether a request is this route's.
+    /// Whether a request is this route's. HEAD is where GET is.
     pub fn matches<'a, H: Fn(&str) -> Option<&'a str>>(&self, request: &RouteRequest<'a, H>) -> bool {
         let any = |empty: bool, mut found: bool| {
             found |= empty;
             found
         };
-        any(self.methods.is_empty(), self.methods.iter().any(|method| **method == *request.method))
+        let is_method = |method: &str| method == request.method || method == covering_method(request.method);
+        any(self.methods.is_empty(), self.methods.iter().any(|method| is_method(method)))
             && any(self.hosts.is_empty(), self.hosts.iter().any(|host| host.matches(request.host)))
-            && any(self.paths.is_empty(), self.paths.iter().any(|path| path.matches(request.path)))
+            && any(self.paths.is_empty(), self.paths.iter().any(|path| path.matches(request.path, self.case)))
             && self
                 .headers
                 .iter()
@@ -330,6 +337,24 @@ mod tests {
         assert!(!route.matches(&request("POST", "example.com", "/ai/x")));
         assert!(!route.matches(&request("POST", "evilexample.com", "/ai/x")));
         assert!(!route.matches(&request("POST", "api.example.com", "/other")));
+    }
+
+    #[test]
+    fn head_is_where_get_is_and_case_counts_unless_it_does_not() {
+        let spec = |methods: &str, case: Case| RouteSpec {
+            methods: vec![methods.into()],
+            paths: vec!["/Login".into()],
+            case,
+            ..RouteSpec::named("r")
+        };
+        let matches = |spec: RouteSpec, method: &str, path: &str| {
+            Route::build(spec, &set(), &[]).unwrap().matches(&request(method, "", path))
+        };
+        assert!(matches(spec("GET", Case::Sensitive), "HEAD", "/Login"));
+        assert!(!matches(spec("HEAD", Case::Sensitive), "GET", "/Login"));
+        assert!(!matches(spec("POST", Case::Sensitive), "HEAD", "/Login"));
+        assert!(matches(spec("GET", Case::Insensitive), "GET", "/lOGIN"));
+        assert!(!matches(spec("GET", Case::Sensitive), "GET", "/login"));
     }
 
     #[test]

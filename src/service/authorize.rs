@@ -2,25 +2,27 @@
 //!
 //! Must never: let an identity header that a client sent reach the application, on any route.
 
+mod asking;
+
 use crate::engine::ask::Ask;
 use crate::engine::decision::{Decision, Mode, Outcome, Reason};
+use crate::engine::glob::Case;
 use crate::engine::http::Header;
 use crate::engine::issuer::OnRevocationError;
 use crate::engine::path;
-use crate::engine::policy_set::{Kind, LookupError, PolicySet};
-use crate::engine::route::{Route, RouteRequest, TokenNeed, normalise_host};
+use crate::engine::route::{Route, TokenNeed, normalise_host};
 use crate::service::connection::{LeaseGrant, grant};
 use crate::service::facts::{HttpFacts, client_address};
 use crate::service::fallback::exact;
 use crate::service::identity::{removed, told};
-use crate::service::plan::{Amount, Plan, check_domain, domain_or_default};
-use crate::service::terms::LeaseTerms;
+use crate::service::plan::{Plan, check_domain, domain_or_default};
+use crate::service::readings::{Reading, ambiguous, routes, stand_once};
 use crate::service::token::refused;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer, repeat};
 use crate::store::{Store, StoreError};
 use crate::token::extract::Found;
 use crate::token::{Good, extract};
-use smallvec::SmallVec;
+use asking::{Asking, Unplanned};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -113,29 +115,17 @@ impl<S: Store> Service<S> {
     ) -> Result<Authorized, ServiceError> {
         let live = self.live.load();
         check_domain(&live.policies, domain_or_default(call.domain))?;
-        let (path, host) = (path::normalise(call.path), normalise_host(call.host));
-        let literal = path::literal(call.path, &path);
-        let find = |path: &str| {
-            let request = RouteRequest {
-                method: call.method,
-                host: &host,
-                path,
-                header: |name: &str| call.header(name),
-            };
-            let in_domain = |route: &Route| call.domain.is_empty() || *route.domain == *call.domain;
-            live.policies.routes().iter().find(|route| in_domain(route) && route.matches(&request))
-        };
-        let mut routes: SmallVec<[&Route; 2]> = match call.route {
-            Some(name) => [live.policies.route(name)?].into_iter().collect(),
-            None => find(&path).into_iter().collect(),
-        };
-        // A path that servers read differently is held to the routes of both readings.
-        let other = literal.as_deref().filter(|_| call.route.is_none()).and_then(find);
-        routes.extend(other.filter(|other| !routes.iter().any(|route| std::ptr::eq(*route, *other))));
-        let mut authorized = if routes.is_empty() && call.policies.is_empty() {
-            unrouted(&live)
-        } else {
-            self.on_routes(&live, (&call, &routes), (&path, &host), deadline).await?
+        let host = normalise_host(call.host);
+        let mut authorized = match path::readings(call.path) {
+            Ok(paths) => {
+                let readings = Reading::all(&live.policies, &call, &host, paths)?;
+                if readings.iter().all(|reading| reading.route.is_none()) && call.policies.is_empty() {
+                    unrouted(&live)
+                } else {
+                    self.on_routes(&live, (&call, &readings), &host, deadline).await?
+                }
+            }
+            Err(path::Ambiguous) => bare(answer(&live, ambiguous(), &[])),
         };
         finish(&live, call.headers, &mut authorized);
         Ok(authorized)
@@ -154,34 +144,39 @@ impl<S: Store> Service<S> {
     async fn on_routes(
         &self,
         live: &Live,
-        (call, routes): (&HttpCall<'_>, &[&Route]),
-        (path, host): (&str, &str),
+        (call, readings): (&HttpCall<'_>, &[Reading<'_>]),
+        host: &str,
         deadline: Deadline,
     ) -> Result<Authorized, ServiceError> {
+        let routes = routes(readings);
         let name = routes.first().map_or("", |route| &*route.name);
         let denied = |answered| Ok(Authorized { route: name.to_owned(), ..bare(answered) });
-        let good = match find_token(live, call, routes) {
+        let good = match find_token(live, call, &routes) {
             Ok(good) => good,
             Err(reason) => return denied(refused(live, reason)),
         };
         let claims = good.as_deref().map(|good| &good.claims);
         let ip = client_address(live, call)?;
-        let facts = HttpFacts { call, path, host, route: name, ip, claims };
-        let mut plan = match plan(&live.policies, call, routes, &facts)? {
-            Ok(plan) => plan,
-            Err(decision) => return denied(answer(live, decision, &[])),
+        let facts = HttpFacts { call, path: "", case: Case::Sensitive, host, route: name, ip, claims };
+        let Asking { mut plan, mut terms } = match Asking::plan(&live.policies, call, readings, &facts) {
+            Ok(asking) => asking,
+            Err(Unplanned::Denied(decision)) => return denied(answer(live, decision, &[])),
+            Err(Unplanned::Failed(error)) => return Err(error),
         };
-        let decision = self.ask_once(&mut plan, good.as_deref(), call, deadline).await?;
+        terms.token = claims.map(Into::into);
+        let mut decision = self.ask_once(&mut plan, good.as_deref(), call, deadline).await?;
+        let mut policies = plan.policies();
+        if readings.len() > 1 {
+            stand_once(&mut decision, &mut policies);
+        }
         let allowed = decision.outcome == Outcome::Allow;
         let holds = plan.0.iter().any(|planned| planned.lease.is_some())
             || routes.iter().any(|route| !route.connection.is_empty());
         let lease = call.connection.filter(|_| allowed && holds);
         Ok(Authorized {
-            answered: answer(live, decision, &plan.policies()),
+            answered: answer(live, decision, &policies),
             route: name.to_owned(),
-            lease: lease.map(|offer| {
-                grant(offer.lease_id, &plan, LeaseTerms::of(&plan, &facts, claims.map(Into::into)))
-            }),
+            lease: lease.map(|offer| grant(offer.lease_id, &plan, terms)),
             upstream_headers: if allowed { told(live, claims) } else { Vec::new() },
             good: good.filter(|_| allowed),
             remove_headers: Vec::new(),
@@ -278,44 +273,6 @@ fn token_for(live: &Live, call: &HttpCall<'_>, route: &Route) -> Result<Option<A
         None if route.token == TokenNeed::Optional => Ok(None),
         None => Err(Reason::TokenMissing),
     }
-}
-
-/// The routes' policies and, for a request that opens a connection, their connection policies; then the named ones.
-fn plan<'a>(
-    set: &'a PolicySet,
-    call: &HttpCall<'_>,
-    routes: &[&'a Route],
-    facts: &HttpFacts<'_>,
-) -> Result<Result<Plan<'a>, Decision>, ServiceError> {
-    let mut plan = Plan::default();
-    let lease = call.connection.map(|offer| Amount::Lease(Arc::from(offer.lease_id)));
-    for route in routes {
-        let cost = Amount::Cost(call.cost.or(route.cost));
-        let limits = route.policies.iter().map(|policy| (policy, &cost));
-        let leases =
-            lease.iter().flat_map(|lease| route.connection.iter().map(move |policy| (policy, lease)));
-        for (policy, amount) in limits.chain(leases).filter(|(policy, _)| policy.matches(facts)) {
-            if let Err(missing) = plan.add(policy, facts, amount)? {
-                return Ok(Err(Decision::from(missing)));
-            }
-        }
-    }
-    let domain = match routes.first() {
-        Some(route) if call.domain.is_empty() => &*route.domain,
-        _ => domain_or_default(call.domain),
-    };
-    for name in call.policies {
-        let (policy, amount) = match (set.named(domain, Kind::Limit, name), &lease) {
-            (Err(LookupError::WrongKind { .. }), Some(lease)) => {
-                (set.named(domain, Kind::Connection, name)?, lease.clone())
-            }
-            (named, _) => (named?, Amount::Cost(call.cost)),
-        };
-        if let Err(missing) = plan.add(policy, facts, &amount)? {
-            return Ok(Err(Decision::from(missing)));
-        }
-    }
-    Ok(Ok(plan))
 }
 
 /// What every answer has: the security headers, and the names that only we may set.

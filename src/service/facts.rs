@@ -1,6 +1,8 @@
 //! The facts of a request: a caller's entries, and what an HTTP request and its token give by themselves.
 
 use crate::engine::address::client_ip;
+use crate::engine::glob::Case;
+use crate::engine::matcher::Form;
 use crate::engine::path;
 use crate::engine::policy::Facts;
 use crate::service::{HttpCall, Live, ServiceError};
@@ -18,12 +20,15 @@ impl Facts for Entries<'_> {
     }
 }
 
-/// An HTTP request with its token and the caller's entries. What the request says itself comes first: an entry
-/// cannot replace it.
+/// An HTTP request with its token and the caller's entries, under one reading of its path. What the request says itself
+/// comes first: an entry cannot replace it.
+#[derive(Clone)]
 pub(super) struct HttpFacts<'a> {
     pub(super) call: &'a HttpCall<'a>,
-    /// Normalised.
+    /// The reading: decoded, and never again.
     pub(super) path: &'a str,
+    /// How its route compares it.
+    pub(super) case: Case,
     /// Normalised.
     pub(super) host: &'a str,
     pub(super) route: &'a str,
@@ -32,6 +37,10 @@ pub(super) struct HttpFacts<'a> {
 }
 
 impl Facts for HttpFacts<'_> {
+    fn form(&self, name: &str) -> Form {
+        if name == "path" { Form::Reading(self.case) } else { Form::AsSent }
+    }
+
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         self.own(name).or_else(|| self.call.entries.get(name).map(|value| Cow::Borrowed(value.as_str())))
     }

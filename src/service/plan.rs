@@ -82,7 +82,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Adds one policy; one that stands already stays once.
+    /// Adds one policy; with a counter that stands already it stays once, at the higher cost.
     ///
     /// # Errors
     /// An `ip` that is no address, or too many policies.
@@ -92,9 +92,6 @@ impl<'a> Plan<'a> {
         facts: &impl Facts,
         amount: &Amount,
     ) -> Result<Result<(), PartitionMissing>, ServiceError> {
-        if self.0.iter().any(|planned| std::ptr::eq(planned.policy, &raw const **policy)) {
-            return Ok(Ok(()));
-        }
         let key = match policy.key(facts) {
             Ok(key) => key,
             // A shadow policy never denies; without its counter there is nothing to count.
@@ -107,17 +104,29 @@ impl<'a> Plan<'a> {
                 ));
             }
         };
-        if self.0.len() == MAX_DEMANDS {
-            return Err(too_many());
-        }
         let (cost, take, lease) = match amount {
             Amount::Cost(None) => (policy.cost, Take::Charge, None),
             Amount::Cost(Some(0)) => (policy.cost, Take::Peek, None),
             Amount::Cost(Some(cost)) => (*cost, Take::Charge, None),
             Amount::Lease(lease) => (1, Take::Charge, Some(Arc::clone(lease))),
         };
+        let same = |planned: &&mut Planned<'_>| {
+            std::ptr::eq(planned.policy, &raw const **policy) && planned.key == key
+        };
+        if let Some(standing) = self.0.iter_mut().find(same) {
+            standing.cost = standing.cost.max(cost);
+            return Ok(Ok(()));
+        }
+        if self.is_full() {
+            return Err(too_many());
+        }
         self.0.push(Planned { policy, key, cost, take, lease });
         Ok(Ok(()))
+    }
+
+    /// Whether no further demand has a place.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() == MAX_DEMANDS
     }
 
     /// Adds all of another plan.

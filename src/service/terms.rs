@@ -4,7 +4,7 @@
 use crate::engine::policy::Facts;
 use crate::service::connection::{ConnectionCall, TokenReference};
 use crate::service::facts::Entries;
-use crate::service::plan::Plan;
+use crate::service::plan::{Plan, Planned};
 use crate::token::Claims;
 use std::collections::HashMap;
 
@@ -32,18 +32,35 @@ pub struct LeaseTerms {
     pub token: Option<TokenReference>,
 }
 
+/// An entry that partitions leases has two values in one request.
+#[derive(Debug)]
+pub(super) struct OtherValue;
+
 impl LeaseTerms {
-    /// The terms of what was planned. Conditions need no facts here: a renewal names its policies.
+    /// The terms of what was planned with one set of facts. Conditions need no facts here: a renewal names its policies.
     pub(super) fn of(plan: &Plan<'_>, facts: &impl Facts, token: Option<TokenReference>) -> Self {
         let mut terms = Self { token, ..Self::default() };
-        for planned in plan.0.iter().filter(|planned| planned.policy.is_connection()) {
-            let policy = planned.policy;
-            terms.add(&policy.domain, policy.name.to_string());
-            let entries =
-                policy.partition().filter_map(|name| Some((name.to_owned(), facts.get(name)?.into_owned())));
-            terms.entries.extend(entries);
-        }
+        // Facts that were never another reading's are one value each.
+        let _ = terms.extend(&plan.0, facts);
         terms
+    }
+
+    /// Adds the terms of what was planned with these facts.
+    ///
+    /// # Errors
+    /// An entry has another value under these facts than under earlier ones: no one call could renew both.
+    pub(super) fn extend(&mut self, planned: &[Planned<'_>], facts: &impl Facts) -> Result<(), OtherValue> {
+        for policy in planned.iter().map(|planned| planned.policy).filter(|policy| policy.is_connection()) {
+            self.add(&policy.domain, policy.name.to_string());
+            for name in policy.partition() {
+                let Some(value) = facts.get(name) else { continue };
+                let known = self.entries.entry(name.to_owned()).or_insert_with(|| value.clone().into_owned());
+                if **known != *value {
+                    return Err(OtherValue);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, domain: &str, policy: String) {

@@ -32,7 +32,7 @@ routes:
   - {name: hinted, paths: [/hinted], policies: [by-header]}
 "#;
 
-fn http(method: &str, path: &str, headers: &[(&str, &str)]) -> pb::AuthorizeRequest {
+pub fn http(method: &str, path: &str, headers: &[(&str, &str)]) -> pb::AuthorizeRequest {
     let headers = headers
         .iter()
         .map(|(name, value)| pb::Header { name: (*name).to_owned(), value: (*value).to_owned() })
@@ -50,11 +50,11 @@ fn http(method: &str, path: &str, headers: &[(&str, &str)]) -> pb::AuthorizeRequ
     }
 }
 
-async fn authorize(client: &mut Client, request: pb::AuthorizeRequest) -> pb::AuthorizeResponse {
+pub async fn authorize(client: &mut Client, request: pb::AuthorizeRequest) -> pb::AuthorizeResponse {
     client.authorize(request).await.unwrap().into_inner()
 }
 
-fn decision(answer: &pb::AuthorizeResponse) -> &pb::Decision {
+pub fn decision(answer: &pb::AuthorizeResponse) -> &pb::Decision {
     answer.decision.as_ref().unwrap()
 }
 
