@@ -55,7 +55,7 @@ fn assert_is_the_contract(config: &Config) {
     let [issuer] = config.issuers.as_slice() else { panic!("{:?}", config.issuers) };
     assert_eq!((issuer.name.as_str(), issuer.issuer.as_str()), ("app", "example-app"));
     assert_eq!(issuer.algorithms, ["HS256"]);
-    assert_eq!(issuer.require, ["sub", "jti", "exp"]);
+    assert_eq!(issuer.require, ["sub", "jti", "iat", "exp"]);
     assert!(issuer.types.is_empty() && issuer.audience.is_empty());
     assert_eq!(issuer.type_claim, "type");
     assert_eq!(issuer.leeway, Micros::from_seconds(30));
@@ -216,16 +216,20 @@ fn doubtful_settings_are_warned_of_and_good_ones_are_not() {
     assert_eq!(warned("threads: 1\n"), [":policies"]);
     assert_eq!(warned(&format!("{ok}listen: {{admin: '0.0.0.0:9'}}\n")), [":listen.admin"]);
     assert_eq!(warned(&format!("{ok}http: {{trusted_proxies: [0.0.0.0/0]}}\n")), [":http.trusted_proxies"]);
-    let token = "tokens: [{issuer: i, key: {file: f}}]\n";
+    let token = "tokens: [{issuer: i, key: {file: f}, require: [iat]}]\n";
     assert_eq!(warned(&format!("{ok}{token}")), [":store.data_dir"]);
     assert_eq!(warned(&format!("{ok}{token}store: {{data_dir: d}}\n")), Vec::<String>::new());
     assert_eq!(warned(&format!("{ok}{token}store: {{url: 'redis://h'}}\n")), Vec::<String>::new());
-    let lenient = "tokens: [{issuer: i, key: {file: f}, on_store_error: allow}]\nstore: {data_dir: d}\n";
+    let lenient = "tokens: [{issuer: i, key: {file: f}, require: [iat], on_store_error: allow}]\nstore: {data_dir: d}\n";
     assert_eq!(warned(&format!("{ok}{lenient}")), ["tokens[0]:on_store_error"]);
     assert_eq!(
         warned("policies: [{name: a, partition: [ip], on_store_error: allow}]"),
         ["policies[0] (a):on_store_error"]
     );
+    let undated = "tokens: [{issuer: i, key: {file: f}, require: [sub, jti, exp]}]\nstore: {data_dir: d}\n";
+    assert_eq!(warned(&format!("{ok}{undated}")), ["tokens[0]:require"]);
+    let shown = good(&format!("{ok}{undated}")).warnings[0].to_string();
+    assert!(shown.starts_with("f.yaml:2:") && shown.contains("require: Q311: "), "{shown}");
     assert_eq!(warned("policies: [{name: a}]"), ["policies[0] (a):name"]);
     assert_eq!(warned("policies: [{name: a}]\nroutes: [{name: r, policies: [a]}]"), Vec::<String>::new());
     let idle = "policies: [{name: a, partition: [ip], lease_ttl: 5s}, {name: b, partition: [ip], algorithm: concurrency, window: 1m}]";

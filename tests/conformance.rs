@@ -46,6 +46,7 @@ macro_rules! suite {
             a_lease_that_is_lost_under_one_limit_is_given_back_under_all,
             thousands_of_leases_are_renewed_in_order,
             a_revoked_token_is_refused_and_nothing_is_charged,
+            a_revocation_is_kept_until_its_end_however_far,
             a_revocation_that_is_over_stays_so_when_the_clock_jumps_back,
             revoked_wins_over_a_repeated_request,
             a_token_alone_is_asked_about_without_demands,

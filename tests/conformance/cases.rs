@@ -330,6 +330,24 @@ pub(crate) async fn a_revoked_token_is_refused_and_nothing_is_charged<B: Bed>(be
     assert!(!take(&store, with("id-1", "alice", now)).await.revoked);
 }
 
+pub(crate) async fn a_revocation_is_kept_until_its_end_however_far<B: Bed>(bed: B) {
+    let (store, d) = (bed.store().await, bed.domain());
+    let only = || Ask { token: Some(Box::new(token(&d, "id", "s", BEGIN.seconds()))), ..Ask::default() };
+    let target = Target::TokenId("id".into());
+    // The end of the year 9999, the last that a token can have, and the longest leeway.
+    let end = Moment((253_402_300_799 + 60) * 1_000_000);
+    let revocation =
+        || Revocation { issuer: d.as_str().into(), target: target.clone(), keep: Keep::Until(end) };
+    assert_eq!(store.revoke(revocation(), PATIENCE).await, Ok(true));
+    assert_eq!(store.revoke(revocation(), PATIENCE).await, Ok(false));
+    let sooner = Revocation { keep: Keep::For(MINUTE), ..revocation() };
+    assert_eq!(store.revoke(sooner, PATIENCE).await, Ok(false), "the one that lasts longer holds");
+    for years in [0, 1, 9, 90] {
+        bed.set_clock(at(years * 366 * 86_400 * 1_000_000));
+        assert!(take(&store, only()).await.revoked, "{years}");
+    }
+}
+
 pub(crate) async fn a_revocation_that_is_over_stays_so_when_the_clock_jumps_back<B: Bed>(bed: B) {
     let (store, d) = (bed.store().await, bed.domain());
     bed.set_clock(at(60_000_000));
