@@ -165,7 +165,7 @@ pub struct CheckArgs {
     /// Decide without charging anything
     #[arg(long)]
     pub peek: bool,
-    /// Charge once, however often this id is asked
+    /// Charge once, however often this id is asked within the window, and 10 minutes at most
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     pub request_id: String,
     /// How long to wait for the answer

@@ -12,7 +12,6 @@ use crate::engine::ask::{Answer, Ask, Weight};
 use crate::engine::key::Key;
 use crate::engine::leases::Leases;
 use crate::engine::revocation::{Probe, Revocation};
-use crate::engine::units::Micros;
 use smallvec::SmallVec;
 use std::future::Future;
 use std::sync::Arc;
@@ -168,6 +167,6 @@ impl<S: Store> Store for Arc<S> {
     }
 }
 
-/// How long the readings of a `request_id` are kept at least, when its demands have no window of their own.
-/// A minute is meant to outlast the retries of a caller that still waits.
-pub const MIN_REQUEST_MEMORY: Micros = Micros(60_000_000);
+/// Most answers to request ids that are kept of one domain: by the embedded store, and in Redis by each process that
+/// shares it. One takes about 250 bytes there.
+pub const MAX_ANSWERS: usize = 1_048_576;

@@ -216,16 +216,20 @@ fn doubtful_settings_are_warned_of_and_good_ones_are_not() {
     assert_eq!(warned("threads: 1\n"), [":policies"]);
     assert_eq!(warned(&format!("{ok}listen: {{admin: '0.0.0.0:9'}}\n")), [":listen.admin"]);
     assert_eq!(warned(&format!("{ok}http: {{trusted_proxies: [0.0.0.0/0]}}\n")), [":http.trusted_proxies"]);
-    let token = "tokens: [{issuer: i, key: {file: f}}]\n";
+    let token = "tokens: [{issuer: i, key: {file: f}, require: [iat]}]\n";
     assert_eq!(warned(&format!("{ok}{token}")), [":store.data_dir"]);
     assert_eq!(warned(&format!("{ok}{token}store: {{data_dir: d}}\n")), Vec::<String>::new());
     assert_eq!(warned(&format!("{ok}{token}store: {{url: 'redis://h'}}\n")), Vec::<String>::new());
-    let lenient = "tokens: [{issuer: i, key: {file: f}, on_store_error: allow}]\nstore: {data_dir: d}\n";
+    let lenient = "tokens: [{issuer: i, key: {file: f}, require: [iat], on_store_error: allow}]\nstore: {data_dir: d}\n";
     assert_eq!(warned(&format!("{ok}{lenient}")), ["tokens[0]:on_store_error"]);
     assert_eq!(
         warned("policies: [{name: a, limit: 1, window: 1m, partition: [ip], on_store_error: allow}]"),
         ["policies[0] (a):on_store_error"]
     );
+    let undated = "tokens: [{issuer: i, key: {file: f}, require: [sub, jti, exp]}]\nstore: {data_dir: d}\n";
+    assert_eq!(warned(&format!("{ok}{undated}")), ["tokens[0]:require"]);
+    let shown = good(&format!("{ok}{undated}")).warnings[0].to_string();
+    assert!(shown.starts_with("f.yaml:2:") && shown.contains("require: Q311: "), "{shown}");
     assert_eq!(warned("policies: [{name: a, limit: 1, window: 1m}]"), ["policies[0] (a):name"]);
     assert_eq!(
         warned("policies: [{name: a, limit: 1, window: 1m}]\nroutes: [{name: r, policies: [a]}]"),

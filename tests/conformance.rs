@@ -20,6 +20,8 @@ mod model;
 mod random;
 #[path = "support/redis.rs"]
 mod redis;
+#[path = "conformance/requests.rs"]
+mod requests;
 
 use bed::{MemoryBed, RedisBed};
 use redis::Kind;
@@ -38,6 +40,11 @@ macro_rules! suite {
             a_cost_above_the_limit_never_passes_and_has_no_retry,
             a_clock_that_jumps_back_hands_nothing_out_twice_and_the_wait_ends,
             a_repeated_request_gets_its_first_answer_and_is_charged_once,
+            an_answer_is_kept_for_the_shorter_of_its_window_and_ten_minutes,
+            an_answer_is_kept_for_the_longest_window_and_a_lease_for_its_life,
+            a_denial_is_kept_no_longer_than_its_retry_at_and_without_one_not_at_all,
+            an_ask_without_room_for_its_answer_is_charged_each_time,
+            one_id_for_the_whole_limit_passes_as_often_as_it_is_repeated,
             a_repeated_request_gets_its_first_answer_even_after_an_edit,
             the_same_demands_in_another_order_are_the_same_request,
             leases_are_held_renewed_released_and_end_by_themselves,
@@ -46,6 +53,7 @@ macro_rules! suite {
             a_lease_that_is_lost_under_one_limit_is_given_back_under_all,
             thousands_of_leases_are_renewed_in_order,
             a_revoked_token_is_refused_and_nothing_is_charged,
+            a_revocation_is_kept_until_its_end_however_far,
             a_revocation_that_is_over_stays_so_when_the_clock_jumps_back,
             revoked_wins_over_a_repeated_request,
             a_token_alone_is_asked_about_without_demands,

@@ -16,6 +16,8 @@ mod hostile;
 mod mistakes;
 #[path = "tokens/pairs.rs"]
 mod pairs;
+#[path = "tokens/revocations.rs"]
+mod revocations;
 #[path = "tokens/verdicts.rs"]
 mod verdicts;
 #[path = "tokens/world.rs"]

@@ -13,7 +13,7 @@ use crate::engine::route::{RouteSpec, TokenNeed};
 use crate::engine::rule::Algorithm;
 use std::collections::{HashMap, HashSet};
 
-/// Warns of everything in a configuration that was built.
+/// Warns of everything in a configuration that was built. Codes from Q301 on stand in docs/configuration.md.
 pub(super) fn warn(config: &Config, out: &mut Findings<'_>) {
     let named: HashSet<(&str, &str)> = config
         .routes
@@ -42,7 +42,7 @@ pub(super) fn warn(config: &Config, out: &mut Findings<'_>) {
         }
     }
     for (index, issuer) in config.issuers.iter().enumerate() {
-        if let Some(mistake) = revocation_store_error(issuer) {
+        for mistake in [revocation_store_error(issuer), undated(issuer)].into_iter().flatten() {
             out.warn(locate::diagnostic(out.document(), Item::Token(index), mistake));
         }
     }
@@ -77,6 +77,17 @@ fn policy_store_error(policy: &PolicySpec) -> Option<Mistake> {
     (policy.on_store_error == OnStoreError::Allow).then(|| {
         let message = "while the store is away this policy limits nobody";
         Mistake::new("on_store_error", message, "local keeps a limit in each process; deny and error refuse")
+    })
+}
+
+/// Tokens that do not say when they were issued: `max_lifetime` is measured from now for them, so one that is refused
+/// today may be good later, when a revocation of its subject is over.
+fn undated(issuer: &IssuerSpec) -> Option<Mistake> {
+    (!issuer.require.iter().any(|claim| claim == "iat")).then(|| {
+        let message = "Q311: a token without iat that lives longer than max_lifetime outlives a revocation of its subject, \
+                       or of its id without expires_at, and is good at the end of its life";
+        let hint = "add iat to require, or revoke such tokens by id with their expires_at";
+        Mistake::new("require", message, hint)
     })
 }
 

@@ -7,7 +7,7 @@ use super::decision::Outcome;
 use super::key::Key;
 use super::revocation::Probe;
 use super::rule::Rule;
-use super::units::Moment;
+use super::units::{Micros, Moment};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -101,6 +101,21 @@ impl Demand {
     }
 }
 
+/// The longest that the answer to a `request_id` is kept: it is meant to outlast the retries of a caller that still
+/// waits, not its window, which may be a year.
+pub const MAX_ANSWER_LIFE: Micros = Micros(600_000_000);
+
+/// Whether there is room to keep the answer to a `request_id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerRoom {
+    /// There is.
+    #[default]
+    Free,
+    /// There is none: an answer that was kept before is found, a new one is not kept. The ask is charged and may pass all
+    /// the same, so that a flood of ids neither refuses anybody nor passes free.
+    Full,
+}
+
 /// One atomic question.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
@@ -108,8 +123,11 @@ pub struct Ask {
     pub demands: SmallVec<[Demand; 2]>,
     /// The token that comes with the request.
     pub token: Option<Box<Probe>>,
-    /// A repeated ask with the same id and the same demands gets the first answer and is charged once.
+    /// A repeated ask with the same id and the same demands gets the first answer and is charged once, for as long as
+    /// [`Answer::life`] says.
     pub request_id: Option<Box<str>>,
+    /// Room for the answer to it.
+    pub answer_room: AnswerRoom,
 }
 
 /// The raw numbers that one demand saw, before anything was charged.
@@ -144,6 +162,12 @@ pub struct Answer {
 pub struct Places(SmallVec<[usize; 4]>);
 
 impl Ask {
+    /// The longest that its answer is kept, whatever it will be.
+    #[must_use]
+    pub fn answer_life(&self) -> Micros {
+        answer_life(&self.demands)
+    }
+
     /// Puts the demands of an ask with a `request_id` in an order of their own, so that the same policies in any order
     /// are the same request. Its answer is read by [`Answer::placed`].
     pub fn sort(&mut self) -> Places {
@@ -180,6 +204,23 @@ impl Answer {
         self
     }
 
+    /// How long it is kept for a `request_id`, from its moment: as long as its demands may be, and a denial no longer than
+    /// until its retry-at, for from then on it would be wrong. A denial that waiting cannot help is not kept: it costs
+    /// nobody anything to make it again.
+    #[must_use]
+    pub fn life(&self, demands: &[Demand]) -> Micros {
+        let refused = || {
+            let each = demands.iter().zip(&self.readings);
+            each.filter(|(demand, reading)| !reading.fits && demand.weight == Weight::Enforced)
+        };
+        let wait = match refused().map(|(_, reading)| reading.retry_at).max() {
+            _ if self.passed(demands) => return answer_life(demands),
+            Some(at) if refused().all(|(_, reading)| reading.retry_at > Moment(0)) => at.since(self.now),
+            _ => Micros(0),
+        };
+        wait.min(answer_life(demands))
+    }
+
     /// Whether the ask passed, as an outcome.
     #[must_use]
     pub fn outcome(&self, demands: &[Demand]) -> Outcome {
@@ -196,6 +237,12 @@ impl Answer {
                 .zip(&self.readings)
                 .all(|(demand, reading)| reading.fits || demand.weight == Weight::Shadow)
     }
+}
+
+/// The longest window of the demands, a lease's being its life, at most [`MAX_ANSWER_LIFE`].
+fn answer_life(demands: &[Demand]) -> Micros {
+    let window = |rule: &Rule| rule.window().unwrap_or_else(|| rule.memory());
+    demands.iter().map(|demand| window(&demand.rule)).max().unwrap_or_default().min(MAX_ANSWER_LIFE)
 }
 
 #[cfg(test)]

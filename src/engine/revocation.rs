@@ -1,6 +1,6 @@
 //! Which tokens are refused before they expire.
 //!
-//! Two forms, both of one issuer: a token id until the token's own end, and a subject with everything that was
+//! Two forms, both of one issuer: a token id until the token's own end, and a subject with everything that may have been
 //! issued to it up to a moment. The entry that lasts longer holds.
 
 use super::units::Moment;
@@ -28,9 +28,9 @@ pub struct Revocation {
 /// How long a revocation is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Until a moment: the token's `exp` plus leeway.
+    /// Until a moment: the token's `exp` plus leeway, years ahead if need be.
     Until(Moment),
-    /// For a span from the store's now: the longest life of a token plus leeway.
+    /// For a span from the store's now: the longest that a token which was issued up to now can be good.
     For(super::units::Micros),
 }
 
@@ -43,15 +43,16 @@ pub struct Probe {
     pub token_id: Option<Box<str>>,
     /// The `sub` claim, if any.
     pub subject: Option<Box<str>>,
-    /// The `iat` claim in whole seconds, rounded down, if any.
+    /// The earliest that it may have been issued by the store's clock, if it says: the `iat` claim less the issuer's
+    /// leeway, in whole seconds, rounded down.
     pub issued_at: Option<u64>,
     /// A key of the application's own in the same Redis; an existing one of any type means revoked.
     pub foreign_key: Option<Box<str>>,
 }
 
-/// A subject revocation as stored: everything issued up to `moment` is refused.
+/// A subject revocation as stored: everything that may have been issued up to `moment` is refused.
 ///
-/// Compared in whole seconds, because `iat` is in seconds: `floor(iat) <= floor(moment)`. A token that does not
+/// Compared in whole seconds, because `iat` is in seconds: `floor(iat - leeway) <= floor(moment)`. A token that does not
 /// say when it was issued is refused.
 #[must_use]
 pub fn subject_revokes(moment: Moment, issued_at: Option<u64>) -> bool {

@@ -48,7 +48,7 @@ impl<S: Store> Service<S> {
     async fn adopt_one(&self, lease: &HeldLease, here: HeldLease, deadline: Deadline) -> RenewalState {
         let Ok(patience) = deadline.left() else { return RenewalState::Unknown };
         let demands = lease.limits.iter().map(|limit| demand(lease, limit)).collect();
-        let ask = Ask { demands, token: lease.token.clone(), request_id: None };
+        let ask = Ask { demands, token: lease.token.clone(), ..Ask::default() };
         let state = match self.store.take(ask.clone(), patience).await {
             Ok(answer) if answer.revoked => RenewalState::Revoked,
             Ok(answer) if answer.passed(&ask.demands) => RenewalState::Held,

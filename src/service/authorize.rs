@@ -198,7 +198,8 @@ impl<S: Store> Service<S> {
             return Ok(without_policy(good));
         }
         let request_id = (!call.request_id.is_empty()).then(|| call.request_id.into());
-        let ask = Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), request_id };
+        let ask =
+            Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), request_id, ..Ask::default() };
         match repeat::take(&self.store, ask, deadline).await? {
             Ok(answer) if answer.revoked => Ok(Decision::plain(Outcome::Deny, Reason::TokenRevoked)),
             Ok(answer) => {

@@ -60,7 +60,7 @@ impl<S: Store> Service<S> {
     ) -> Result<Decision, ServiceError> {
         let call_id = request_id;
         let request_id = (!request_id.is_empty()).then(|| request_id.into());
-        let ask = Ask { demands: plan.demands::<S>(), token: None, request_id };
+        let ask = Ask { demands: plan.demands::<S>(), request_id, ..Ask::default() };
         match self.store.take(ask, deadline.left()?).await {
             Ok(answer) => Ok(exact(plan, &answer)),
             Err(error) => self.without_store(plan, call_id, error).await,

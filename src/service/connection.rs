@@ -111,7 +111,7 @@ impl<S: Store> Service<S> {
         let on_store_error = token.as_ref().map(|token| token.on_store_error);
         let probe = token.map(|token| token.probe);
         let asks = !plan.0.is_empty() || probe.is_some();
-        let ask = Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), request_id: None };
+        let ask = Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), ..Ask::default() };
         let decision = if ends.is_some_and(|ends| ends <= crate::clock::now()) {
             Decision::plain(Outcome::Deny, Reason::TokenExpired)
         } else if asks {

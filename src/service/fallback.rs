@@ -49,7 +49,7 @@ impl<S: Store> Service<S> {
         };
         let each = plan.0.iter().zip(&shares).enumerate().filter(|(i, _)| local(*i)).map(|(_, pair)| pair);
         let request_id = (!request_id.is_empty()).then(|| request_id.into());
-        let ask = Ask { demands: each.map(demand).collect(), token: None, request_id };
+        let ask = Ask { demands: each.map(demand).collect(), request_id, ..Ask::default() };
         let answer = repeat::take(&self.local, ask, Deadline(None)).await??;
         let mut readings = answer.readings.iter();
         let mut judged: SmallVec<[Judged<'_>; 4]> = SmallVec::new();

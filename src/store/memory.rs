@@ -20,7 +20,7 @@ use crate::engine::ask::{Answer, Ask, Weight};
 use crate::engine::key::Key;
 use crate::engine::revocation::Revocation;
 use crate::engine::units::{Micros, Moment};
-use crate::store::{HeldLease, LeaseLimit, Renewed, Store, StoreError, StoreHealth};
+use crate::store::{HeldLease, LeaseLimit, MAX_ANSWERS, Renewed, Store, StoreError, StoreHealth};
 use parking_lot::Mutex;
 use revocations::Revocations;
 use shard::{Id, Shard};
@@ -83,6 +83,7 @@ pub struct MemoryStore {
     shards: Box<[Padded]>,
     names: SipHasher13,
     max_keys_a_shard: usize,
+    max_answers_a_shard: usize,
     clock: StoreClock,
     hold: Micros,
     revocations: Revocations,
@@ -107,6 +108,7 @@ impl MemoryStore {
             shards,
             names: SipHasher13::new_with_key(&seed),
             max_keys_a_shard: options.max_keys.div_ceil(SHARDS).max(1),
+            max_answers_a_shard: options.max_keys.min(MAX_ANSWERS).div_ceil(SHARDS).max(1),
             revocations: Revocations::open(options.data_dir.as_deref())?,
             clock: options.clock,
             hold: options.hold,

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `take.lua`, `one.lua`, `plan.rs`, `reply.rs` | decisions: scripts for many and for one, question, answer |
 //! | `renew.lua`, `release.lua`, `leases.rs` | leases |
+//! | `answers.rs` | how many answers to request ids are kept |
 //! | `revoke.lua` | revocations |
 //! | `heartbeat.lua`, `replicas.rs` | who shares this Redis |
 //! | `probe.lua`, `check.rs` | start-up checks |
@@ -17,6 +18,7 @@
 //! | `client.rs`, `upkeep.rs` | the connection of everything else |
 //! | `name.rs`, `life.rs` | names and expiry of keys |
 
+mod answers;
 mod away;
 mod check;
 mod client;
@@ -35,6 +37,7 @@ mod resp;
 mod script;
 mod upkeep;
 
+pub use answers::Answers;
 pub use driver::RedisDriver;
 pub use options::{BadUrl, DEFAULT_TIMEOUT, RedisOptions};
 pub use replicas::Replicas;
@@ -83,6 +86,7 @@ struct Shared {
     /// What every key lives longer; zero but in tests with a clock of their own.
     hold: Micros,
     replicas: Replicas,
+    answers: Answers,
     /// The findings of the last check.
     warnings: RwLock<Vec<String>>,
     /// The last store is gone; the driver ends.
@@ -115,6 +119,7 @@ impl RedisStore {
             timeout: options.timeout,
             hold: if options.clock_key.is_some() { TEST_HOLD } else { Micros(0) },
             replicas: options.replicas,
+            answers: options.answers,
             warnings: RwLock::default(),
             closed: AtomicBool::new(false),
         });
@@ -216,7 +221,12 @@ impl Store for RedisStore {
             return Err(StoreError::Refused("an ask that names one key twice".to_owned()));
         }
         let places = ask.sort();
-        Ok(self.shared.line.wait(ask, patience).await?.placed(&places))
+        let kept = self.shared.answers.reserve(&mut ask);
+        let answer = self.shared.line.wait(ask, patience).await;
+        if let Some(place) = kept {
+            self.shared.answers.settle(place, &answer);
+        }
+        Ok(answer?.placed(&places))
     }
 
     /// Each script has the configured timeout, all of them `patience`.

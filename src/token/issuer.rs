@@ -67,7 +67,9 @@ impl Issuer {
         }
     }
 
-    /// What to ask the store about a token of this issuer.
+    /// What to ask the store about a token of this issuer. Its clock may be the leeway ahead of the store's, so `iat`
+    /// less the leeway is the earliest that the token may have been issued: a revocation of the subject at T reaches `iat`
+    /// up to T plus leeway, and also refuses what is issued anew in that time.
     pub(super) fn probe(
         &self,
         subject: Option<Box<str>>,
@@ -80,13 +82,14 @@ impl Issuer {
             foreign_key: token_id.as_deref().and_then(foreign),
             token_id,
             subject,
-            issued_at: issued_at.map(Moment::seconds),
+            issued_at: issued_at.map(|at| Moment(at.0.saturating_sub(self.spec.leeway.0)).seconds()),
         }
     }
 
-    /// The longest that a token of this issuer can be good from now on.
+    /// The longest that a token of this issuer can be good from now on: `iat` may be the leeway ahead of now, and the end
+    /// is forgiven as much again.
     pub(super) fn longest(&self) -> Micros {
-        Micros(self.spec.max_lifetime.0.saturating_add(self.spec.leeway.0))
+        Micros(self.spec.max_lifetime.0.saturating_add(self.spec.leeway.0.saturating_mul(2)))
     }
 
     /// The address of its key set.

@@ -1,7 +1,14 @@
 //! What to write into the store so that tokens are refused before they expire.
 //!
-//! Promise: a revocation is kept at least as long as the longest-lived token that it is of can be good, and no longer
-//! than a token of its issuer may live, whatever the caller says.
+//! Promise: a revocation is kept at least as long as any token that it is of can be good. A token id is kept until the
+//! end that came with it, however far: cut to what the issuer's tokens may live, it would let a token that is refused
+//! for its long life come to be good, unrevoked, when little of that life is left. The stores bound how many they keep.
+//!
+//! What a revocation of a subject cannot reach, nor one of an id that came without an end: a token that does not say when
+//! it was issued and whose end is further off than the issuer's tokens may live. It outlives them. `require: [iat]` refuses
+//! such tokens, and Q311 of `config check` asks for it.
+//!
+//! Must never: cut an end that a caller gave.
 
 use super::good::Good;
 use super::issuer::Issuer;
@@ -50,8 +57,8 @@ impl Verifier {
         Ok(Revocation { issuer, target: Target::TokenId(id), keep: Keep::Until(good.ends) })
     }
 
-    /// The revocation of a token id, until `expires_at` plus leeway; without one, or with one beyond the longest life,
-    /// for the longest life plus leeway.
+    /// The revocation of a token id, until `expires_at` plus leeway; without one for as long as a token can be good that
+    /// was issued up to now.
     ///
     /// # Errors
     /// An unknown issuer, or an id that no token of ours has.
@@ -66,13 +73,14 @@ impl Verifier {
         let target = Target::TokenId(plain("id", id)?);
         let keep = match expires_at.map(|end| end.plus(entry.spec.leeway)) {
             Some(end) if end <= now => Keep::For(PAST),
-            Some(end) if end.since(now) <= entry.longest() => Keep::Until(end),
-            _ => Keep::For(entry.longest()),
+            Some(end) => Keep::Until(end),
+            None => Keep::For(entry.longest()),
         };
         Ok(Revocation { issuer: issuer.into(), target, keep })
     }
 
-    /// The revocation of everything that was issued to a subject up to the store's now.
+    /// The revocation of everything that was issued to a subject up to the store's now, by an issuer whose clock may be
+    /// the leeway ahead: what the store is asked about a token makes allowance for that.
     ///
     /// # Errors
     /// An unknown issuer, or a subject that no token of ours has.

@@ -7,22 +7,19 @@ use quotad::engine::revocation::{Keep, Revocation, Target};
 use quotad::engine::units::{Micros, Moment};
 use quotad::store::{HeldLease, Renewed, Store};
 
-const MINUTE: Micros = Micros(60_000_000);
+pub(crate) use crate::requests::*;
 
-fn at(offset: u64) -> Moment {
+pub(crate) const MINUTE: Micros = Micros(60_000_000);
+
+pub(crate) fn at(offset: u64) -> Moment {
     Moment(BEGIN.0 + offset)
 }
 
-async fn take(store: &impl Store, ask: Ask) -> Answer {
+pub(crate) async fn take(store: &impl Store, ask: Ask) -> Answer {
     store.take(ask, PATIENCE).await.unwrap()
 }
 
-/// The same answer, given again.
-fn again(answer: &Answer) -> Answer {
-    Answer { repeated: true, ..answer.clone() }
-}
-
-async fn fits(store: &impl Store, ask: Ask) -> bool {
+pub(crate) async fn fits(store: &impl Store, ask: Ask) -> bool {
     let demands = ask.demands.clone();
     take(store, ask).await.passed(&demands)
 }
@@ -168,68 +165,6 @@ pub(crate) async fn a_clock_that_jumps_back_hands_nothing_out_twice_and_the_wait
     }
 }
 
-pub(crate) async fn a_repeated_request_gets_its_first_answer_and_is_charged_once<B: Bed>(bed: B) {
-    let store = bed.store().await;
-    let d = bed.domain();
-    let rule = window(2, MINUTE);
-    let request = |id: &str| Ask { request_id: Some(id.into()), ..ask([demand(&d, "p", "a", rule)]) };
-    let first = take(&store, request("one")).await;
-    bed.set_clock(at(1_000_000));
-    assert_eq!(take(&store, request("one")).await, again(&first));
-    assert_eq!(take(&store, request("two")).await.readings[0].level, 1);
-    let denied = take(&store, request("three")).await;
-    assert!(!denied.readings[0].fits);
-    bed.set_clock(at(60_000_000));
-    assert!(fits(&store, ask([demand(&d, "p", "a", rule)])).await);
-    bed.set_clock(at(60_999_999));
-    assert_eq!(take(&store, request("three")).await, again(&denied));
-    bed.set_clock(at(61_000_000));
-    assert!(fits(&store, request("three")).await, "its window is over");
-    let other_cost = Ask { request_id: Some("two".into()), ..ask([costing(demand(&d, "p", "a", rule), 2)]) };
-    assert!(!fits(&store, other_cost).await, "another cost is another request");
-}
-
-pub(crate) async fn a_repeated_request_gets_its_first_answer_even_after_an_edit<B: Bed>(bed: B) {
-    let store = bed.store().await;
-    let d = bed.domain();
-    let request =
-        |rule| Ask { request_id: Some("r".into()), ..ask([costing(demand(&d, "p", "a", rule), 3)]) };
-    for (before, after) in [
-        (window(3, MINUTE), window(2, MINUTE)),
-        (bucket(3, MINUTE, 3), bucket(3, MINUTE, 2)),
-        (fixed(3, MINUTE), fixed(2, MINUTE)),
-    ] {
-        let first = take(&store, request(before)).await;
-        assert!(first.readings[0].fits);
-        assert_eq!(take(&store, request(after)).await, again(&first), "{before:?}");
-    }
-}
-
-pub(crate) async fn the_same_demands_in_another_order_are_the_same_request<B: Bed>(bed: B) {
-    let store = bed.store().await;
-    let d = bed.domain();
-    let demands = || {
-        [
-            demand(&d, "b", "a", window(5, MINUTE)),
-            costing(demand(&d, "a", "a", bucket(9, MINUTE, 9)), 2),
-            leasing(demand(&d, "c", "a", leases(3, MINUTE)), "l"),
-        ]
-    };
-    let request = |order: [usize; 3]| Ask {
-        request_id: Some("r".into()),
-        ..ask(order.map(|at| demands()[at].clone()))
-    };
-    let first = take(&store, request([0, 1, 2])).await;
-    bed.set_clock(at(1_000_000));
-    for order in [[2, 1, 0], [1, 0, 2], [0, 1, 2], [2, 0, 1]] {
-        let mut expected = again(&first);
-        expected.readings = order.iter().map(|at| first.readings[*at]).collect();
-        assert_eq!(take(&store, request(order)).await, expected, "{order:?}");
-    }
-    let look = take(&store, ask(demands().map(peeking))).await;
-    assert_eq!((look.readings[0].level, look.readings[2].level), (1, 0), "charged once");
-}
-
 pub(crate) async fn leases_are_held_renewed_released_and_end_by_themselves<B: Bed>(bed: B) {
     let store = bed.store().await;
     let d = bed.domain();
@@ -328,6 +263,24 @@ pub(crate) async fn a_revoked_token_is_refused_and_nothing_is_charged<B: Bed>(be
     assert!(take(&store, with("id-1", "alice", now)).await.revoked);
     bed.set_clock(at(61_000_000));
     assert!(!take(&store, with("id-1", "alice", now)).await.revoked);
+}
+
+pub(crate) async fn a_revocation_is_kept_until_its_end_however_far<B: Bed>(bed: B) {
+    let (store, d) = (bed.store().await, bed.domain());
+    let only = || Ask { token: Some(Box::new(token(&d, "id", "s", BEGIN.seconds()))), ..Ask::default() };
+    let target = Target::TokenId("id".into());
+    // The end of the year 9999, the last that a token can have, and the longest leeway.
+    let end = Moment((253_402_300_799 + 60) * 1_000_000);
+    let revocation =
+        || Revocation { issuer: d.as_str().into(), target: target.clone(), keep: Keep::Until(end) };
+    assert_eq!(store.revoke(revocation(), PATIENCE).await, Ok(true));
+    assert_eq!(store.revoke(revocation(), PATIENCE).await, Ok(false));
+    let sooner = Revocation { keep: Keep::For(MINUTE), ..revocation() };
+    assert_eq!(store.revoke(sooner, PATIENCE).await, Ok(false), "the one that lasts longer holds");
+    for years in [0, 1, 9, 90] {
+        bed.set_clock(at(years * 366 * 86_400 * 1_000_000));
+        assert!(take(&store, only()).await.revoked, "{years}");
+    }
 }
 
 pub(crate) async fn a_revocation_that_is_over_stays_so_when_the_clock_jumps_back<B: Bed>(bed: B) {

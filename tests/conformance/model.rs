@@ -1,13 +1,13 @@
 //! What every store must do, written as plainly as possible: the engine's step functions on a map.
 
-use quotad::engine::ask::{Answer, Ask, Demand, Reading, Take, Weight};
+use quotad::engine::ask::{Answer, AnswerRoom, Ask, Demand, Reading, Take, Weight};
 use quotad::engine::fixed::Count;
 use quotad::engine::leases::Held;
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
 use quotad::engine::rule::Rule;
-use quotad::engine::units::Moment;
+use quotad::engine::units::{Micros, Moment};
 use quotad::engine::window::Charge;
-use quotad::store::{HeldLease, MIN_REQUEST_MEMORY, Renewed};
+use quotad::store::{HeldLease, Renewed};
 use std::collections::HashMap;
 
 /// The state of one key.
@@ -61,9 +61,12 @@ impl Model {
             }
         }
         if let Some(key) = kept {
-            let memory = ask.demands.iter().map(|demand| demand.rule.memory()).max().unwrap_or_default();
             let readings = ask.demands.iter().map(line).zip(answer.readings.iter().copied()).collect();
-            self.answers.insert(key, (now.plus(memory.max(MIN_REQUEST_MEMORY)), now, readings));
+            let life = kept_for(ask, &answer);
+            // A life of nothing takes the place of one that is over, which says no more.
+            if ask.answer_room == AnswerRoom::Free {
+                self.answers.insert(key, (now.plus(life), now, readings));
+            }
         }
         answer
     }
@@ -194,6 +197,31 @@ impl Model {
 
 fn lease(demand: &Demand) -> &str {
     demand.lease.as_deref().unwrap_or_default()
+}
+
+/// The longest window, at most ten minutes, and for a denial its wait; said here once more, and not by the engine.
+fn kept_for(ask: &Ask, answer: &Answer) -> Micros {
+    let mut life = Micros(0);
+    let mut wait = None;
+    for (demand, reading) in ask.demands.iter().zip(&answer.readings) {
+        life = life.max(match demand.rule {
+            Rule::Window(window) => window.window,
+            Rule::Bucket(bucket) => bucket.window,
+            Rule::Fixed(fixed) => fixed.window,
+            Rule::Leases(leases) => leases.ttl,
+        });
+        if !reading.fits && demand.weight == Weight::Enforced {
+            let own = if reading.retry_at.0 == 0 { 0 } else { reading.retry_at.since(answer.now).0 };
+            wait = Some(match wait {
+                Some(0) => 0,
+                Some(_) if own == 0 => 0,
+                Some(other) => own.max(other),
+                None => own,
+            });
+        }
+    }
+    let life = life.0.min(600_000_000);
+    Micros(wait.map_or(life, |wait: u64| wait.min(life)))
 }
 
 fn kept_key(id: &str, ask: &Ask) -> String {

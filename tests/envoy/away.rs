@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 /// A token whose revocation cannot be read is good here.
 pub fn trusting(plan: Plan) -> Plan {
-    plan.quotad("require: [sub, jti, exp]\n", "require: [sub, jti, exp]\n    on_store_error: allow\n")
+    plan.quotad(
+        "require: [sub, jti, iat, exp]\n",
+        "require: [sub, jti, iat, exp]\n    on_store_error: allow\n",
+    )
 }
 
 /// Outlasts an outage of a third of it, with the start of a server.

@@ -112,17 +112,17 @@ fn claims_without_id(issuer: &str) -> String {
 }
 
 #[test]
-fn a_token_id_is_kept_no_longer_than_a_token_can_live() {
+fn a_token_id_is_kept_until_the_end_that_came_with_it_and_without_one_as_long_as_a_token_can_live() {
     let keep = |end: Option<u64>| {
         let end = end.map(|second| Moment(second * 1_000_000));
         WORLD.verifier.revocation_of_id("hs", "4f1c", end, NOW).unwrap().keep
     };
-    let longest = Keep::For(Micros(8 * DAY.0 + seconds(30).0));
-    assert_eq!(keep(None), longest);
+    assert_eq!(keep(None), Keep::For(Micros(8 * DAY.0 + seconds(60).0)));
     assert_eq!(keep(Some(SECOND + 60)), Keep::Until(Moment((SECOND + 90) * 1_000_000)));
     assert_eq!(keep(Some(SECOND + 8 * 86_400)), Keep::Until(Moment((SECOND + 8 * 86_400 + 30) * 1_000_000)));
-    assert_eq!(keep(Some(SECOND + 8 * 86_400 + 1)), longest);
-    assert_eq!(keep(Some(u64::MAX / 1_000_000)), longest);
+    let last = 253_402_300_799;
+    assert_eq!(keep(Some(last)), Keep::Until(Moment((last + 30) * 1_000_000)), "the end of the year 9999");
+    assert_eq!(keep(Some(u64::MAX / 1_000_000)), Keep::Until(Moment(u64::MAX)));
     assert_eq!(keep(Some(SECOND - 29)), Keep::Until(Moment((SECOND + 1) * 1_000_000)), "leeway is left");
     assert_eq!(keep(Some(SECOND - 30)), Keep::For(seconds(1)), "nothing is left");
     assert_eq!(keep(Some(0)), Keep::For(seconds(1)));
@@ -132,7 +132,7 @@ fn a_token_id_is_kept_no_longer_than_a_token_can_live() {
 fn a_subject_is_revoked_for_the_longest_life() {
     let revocation = WORLD.verifier.revocation_of_subject("picky", "alice").unwrap();
     assert_eq!(revocation.target, Target::Subject("alice".into()));
-    assert_eq!(revocation.keep, Keep::For(seconds(3630)));
+    assert_eq!(revocation.keep, Keep::For(seconds(3660)));
 }
 
 #[test]

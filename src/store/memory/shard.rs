@@ -92,7 +92,7 @@ pub(super) struct HeldLeases(pub(super) Vec<Held>);
 pub(super) struct Remembered {
     /// Given again, as it was.
     pub(super) answer: Answer,
-    /// The end of the longest window that was asked about.
+    /// Its end, see [`Answer::life`].
     pub(super) until: Moment,
 }
 
@@ -280,7 +280,8 @@ impl Shard {
         self.requests.get(id).filter(|held| !held.over(now)).map(|held| &held.answer)
     }
 
-    /// Keeps the first answer to a request id, while the domain has room for more.
+    /// Keeps the first answer to a request id, while the domain has room for more. Without room the request is charged and
+    /// its repetition charged again.
     pub(super) fn remember(&mut self, id: Id, remembered: Remembered, most: usize) {
         let room = count(&self.remembered, id.domain()) < most || self.requests.get(id).is_some();
         if room && self.requests.insert(id, Box::new(remembered)) {

@@ -5,10 +5,9 @@
 use super::overflow::{Spot, Spots};
 use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Remembered, Shard};
 use super::{MemoryStore, SHARDS};
-use crate::engine::ask::{Answer, Ask, Demand, Reading, Take};
+use crate::engine::ask::{Answer, AnswerRoom, Ask, Demand, Reading, Take};
 use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
-use crate::store::MIN_REQUEST_MEMORY;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
@@ -74,12 +73,13 @@ impl MemoryStore {
                 settle(shard, spot.charge, demand, now, charge);
             }
         }
-        if let Some(id) = request
-            && let Some(shard) = locked.shard(id)
-        {
-            let until = now.plus(request_memory(ask));
-            let again = Answer { repeated: true, ..answer.clone() };
-            shard.remember(id, Remembered { answer: again, until }, self.max_keys_a_shard);
+        if let Some(id) = request.filter(|_| ask.answer_room == AnswerRoom::Free) {
+            let life = answer.life(&ask.demands);
+            if let Some(shard) = locked.shard(id).filter(|_| life > Micros(0)) {
+                let again = Answer { repeated: true, ..answer.clone() };
+                let remembered = Remembered { answer: again, until: now.plus(life) };
+                shard.remember(id, remembered, self.max_answers_a_shard);
+            }
         }
         self.sweep(locked, now);
         answer
@@ -197,11 +197,6 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
     }
 }
 
-/// How long a request is remembered: as long as the longest of its windows, and a minute at least.
-fn request_memory(ask: &Ask) -> Micros {
-    ask.demands.iter().map(|demand| demand.rule.memory()).fold(MIN_REQUEST_MEMORY, Micros::max)
-}
-
 #[cfg(test)]
 mod tests {
     use crate::engine::ask::{Answer, Ask, Demand, Take, Weight};
@@ -260,6 +255,23 @@ mod tests {
         assert!(!second.readings[0].fits);
         at.fetch_add(1_000, Ordering::SeqCst);
         assert_eq!(store.take_now(&question), again(&second), "a denial is repeated too");
+    }
+
+    #[test]
+    fn a_flood_of_request_ids_is_charged_and_what_is_kept_of_it_is_bounded() {
+        let (store, at) = store(1);
+        let request =
+            |id: u64| Ask { request_id: Some(format!("{id}").into()), ..ask([demand("p", "a", 1_000_000)]) };
+        for id in 0..5_000 {
+            assert!(store.take_now(&request(id)).passed(&request(id).demands), "nobody is refused");
+        }
+        let repeats = (0..5_000).filter(|id| store.take_now(&request(*id)).repeated).count();
+        assert!((200..=super::SHARDS).contains(&repeats), "{repeats} are kept, one a shard at most");
+        let peek = Demand { take: Take::Peek, ..demand("p", "a", 1_000_000) };
+        let level = store.take_now(&ask([peek])).readings[0].level;
+        assert_eq!(level, 10_000 - u64::try_from(repeats).unwrap(), "and nobody passes free");
+        at.fetch_add(60_000_000, Ordering::SeqCst);
+        assert!(!(0..5_000).any(|id| store.take_now(&request(id)).repeated), "over with the window");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Must never: let a password into an error or a log line.
 
+use crate::store::redis::answers::Answers;
 use crate::store::redis::replicas::Replicas;
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, TcpConfig, UnresponsiveConfig,
@@ -59,6 +60,8 @@ pub struct RedisOptions {
     pub timeout: Duration,
     /// What the stores of one process know of its replicas together.
     pub replicas: Replicas,
+    /// What they have kept of answers to request ids together.
+    pub answers: Answers,
     /// Tests only: a list of seconds and microseconds in Redis that the scripts take for the clock.
     #[doc(hidden)]
     pub clock_key: Option<String>,
@@ -68,7 +71,13 @@ impl RedisOptions {
     /// The defaults with `url`.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), timeout: DEFAULT_TIMEOUT, replicas: Replicas::default(), clock_key: None }
+        Self {
+            url: url.into(),
+            timeout: DEFAULT_TIMEOUT,
+            replicas: Replicas::default(),
+            answers: Answers::default(),
+            clock_key: None,
+        }
     }
 }
 

@@ -5,10 +5,9 @@
 //!
 //! Must never: put an ask among the groups whose answer depends on anything but its one counter.
 
-use crate::engine::ask::{Ask, Demand, Take, Weight};
+use crate::engine::ask::{AnswerRoom, Ask, Demand, Take, Weight};
 use crate::engine::rule::Rule;
 use crate::engine::units::Micros;
-use crate::store::MIN_REQUEST_MEMORY;
 use crate::store::redis::life::Life;
 use crate::store::redis::name;
 use crate::store::redis::pack::{Packed, double};
@@ -320,18 +319,17 @@ impl<'a> Others<'a> {
         self.stream.number(foreign);
     }
 
-    /// Where the answer to a `request_id` is kept, for as long as the longest of its rules remembers, a minute
-    /// at least. The script judges its end by the exact span; the expiry of the key is longer by a margin.
+    /// Where the answer to a `request_id` is kept, and how long at most; a span of zero: it is looked for, and none is
+    /// kept. The script judges its end by the exact span; the expiry of the key is longer by a margin.
     fn answer(&mut self, ask: &Ask) {
         let name = ask.request_id.as_ref().and_then(|id| name::answer(id, &ask.demands));
         let Some(name) = name else {
             self.stream.number(0).number(0).number(0);
             return;
         };
-        let memory = ask.demands.iter().map(|demand| demand.rule.memory()).max().unwrap_or_default();
-        let memory = memory.max(MIN_REQUEST_MEMORY);
+        let life = if ask.answer_room == AnswerRoom::Free { ask.answer_life() } else { Micros(0) };
         let key = self.key(&name);
-        self.stream.number(key).number(Life::fixed(memory, self.hold).px()).number(memory.0);
+        self.stream.number(key).number(Life::fixed(life, self.hold).px()).number(life.0);
     }
 
     /// The rows come first: the script needs them to know how many fields a demand has.

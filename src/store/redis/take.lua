@@ -18,7 +18,8 @@
 --                     need 0, keep 0, limit, ttl, 0, 0
 --             stream  for each ask: demands, id, subject, issued_at, foreign, kept, px, keep, then for each demand
 --                     row, key and, for leases, the lease id. `id`, `subject`, `foreign`, `kept` are numbers of
---                     KEYS or 0; issued_at is in seconds, -1 when unknown.
+--                     KEYS or 0; issued_at is in seconds, -1 when unknown. The answer is kept for `keep`, a denial for
+--                     as long as its retry offset at most, and in a key of `px` less what it is shorter.
 -- reply doubles, little-endian: now, then each ask of the groups; offsets are from now:
 --             1 used, retry offset or 0, reset offset
 --             2 arrival time's offset, at least 0
@@ -358,6 +359,22 @@ local function revoked(id, subject, issued_at, foreign)
   return false
 end
 
+-- How long a denial of the ask that begins at `i` is kept, at most `life`: until its retry-at, and not at all when
+-- waiting cannot help. Of each demand `numbers` has four, the third of them the retry offset.
+local function denial_life(i, fit, life)
+  local at, wait = i + 8, 0
+  for m = 1, stream[i] do
+    local row = rows[stream[at]]
+    if not fit[m] and row[2] < 4 then
+      local retry = numbers[4 * m]
+      if retry == 0 then return 0 end
+      if retry > wait then wait = retry end
+    end
+    at = at + (row[1] == 4 and 3 or 2)
+  end
+  return wait < life and wait or life
+end
+
 -- The answer to an ask that begins at `i`, as a list of numbers.
 local function answer(i)
   local demands, kept = stream[i], stream[i + 5]
@@ -395,10 +412,13 @@ local function answer(i)
     if take ~= 1 then write[m](take == 2 and (not fit[m] or row[2] >= 4) or take == 3 or fit[m] and passed) end
     at = at + (row[1] == 4 and 3 or 2)
   end
-  if kept > 0 then
-    local value = put('<dd', now + stream[i + 7], now)
+  local life = kept > 0 and stream[i + 7] or 0
+  if not passed then life = denial_life(i, fit, life) end
+  if life > 0 then
+    local value = put('<dd', now + life, now)
     for m = 2, size do value = value .. put('<d', numbers[m]) end
-    call('SET', KEYS[kept], value, 'PX', stream[i + 6])
+    local shorter = stream[i + 7] - life
+    call('SET', KEYS[kept], value, 'PX', stream[i + 6] - (shorter - shorter % 1000) / 1000)
   end
   return numbers
 end
