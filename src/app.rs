@@ -10,6 +10,7 @@ mod rate_limits;
 mod reload;
 mod screen;
 mod stores;
+mod watch;
 
 use crate::config::{Bind, Config, Diagnostic, Item, Source};
 use crate::engine::rate_limit::RateLimits;

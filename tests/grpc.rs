@@ -46,3 +46,5 @@ mod slow;
 mod tokens;
 #[path = "grpc/tools.rs"]
 mod tools;
+#[path = "grpc/watching.rs"]
+mod watching;

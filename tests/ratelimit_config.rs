@@ -197,6 +197,19 @@ fn a_limit_holds_all_that_is_written() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
+#[test]
+fn metadata_that_json_cannot_hold_is_left_out_and_warned_of() {
+    for written in ["{x: .inf, y: 1}", "{y: 1, x: {deep: [-.Inf]}}", "{x: .nan}"] {
+        let files = folder(&[("c.yaml", &GOOD.replace("key: a,", &format!("key: a, metadata: {written},")))]);
+        let loaded = RateLimitFolder::new(files.path()).load().unwrap();
+        assert_eq!(loaded.set.find("odd", &[("a", "x")]).unwrap().limit.metadata, None, "{written}");
+        assert_eq!(ask(&loaded.set, "a=x"), "5/HOUR");
+        assert_eq!(loaded.warnings.len(), 1);
+        let said = loaded.warnings[0].to_string();
+        assert!(said.contains("is no number of JSON, so the metadata is left out"), "{said}");
+    }
+}
+
 fn taken(variables: &[(&str, &str)]) -> Result<Config, String> {
     let environment = Environment::given(variables.iter().copied());
     load(&Source::rate_limit(None, environment)).map_err(|mistakes| mistakes.to_string())

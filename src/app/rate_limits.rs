@@ -76,9 +76,9 @@ impl Directory {
         }
     }
 
-    /// The folders to watch.
-    pub(super) fn watched(&self) -> Vec<PathBuf> {
-        self.folder.as_ref().map(RateLimitFolder::watched).unwrap_or_default()
+    /// The folder to watch, with all that is in it.
+    pub(super) fn watched(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.path.clone())
     }
 }
 

@@ -1,17 +1,24 @@
-//! Policies are reloaded whole: on SIGHUP, and when the file or a key file changes.
+//! Policies are reloaded whole: on SIGHUP, and when the file, a key file or the directory of rate limits changes.
 //!
 //! Promise: a bad file changes nothing and is logged with its line and hint; a good one is swapped in at once, and
-//! counters go on, because they follow the policies' names.
+//! counters go on, because they follow the policies' names. A change is noticed however it is made, by one mechanism for
+//! all of them: the system tells of changes in every folder on the way to what was read, all is looked at from outside
+//! every [`LOOK`] because telling can be lost (an inode is gone, a mount tells nobody), and content is compared every
+//! [`COMPARE`].
+//!
+//! Must never: take what it saw after reading for what it read. Looks and contents are noted before they are used, so that
+//! a change in between is one more change.
 
 use super::health::Health;
 use super::rate_limits::{Asked, Directory};
+use super::watch::{self, Look, Subjects, Watch};
 use super::{AppError, live, located};
+use crate::clock::monotonic;
 use crate::config::{self, Config, Fingerprint, Source};
 use crate::service::Live;
 use crate::shutdown::{Hangups, Stop, spawn_lasting, spawn_local};
 use crate::token::{Keys, Verifier};
 use arc_swap::ArcSwap;
-use notify::{RecursiveMode, Watcher as _};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +29,14 @@ use tokio::sync::mpsc;
 const SETTLE: Duration = Duration::from_millis(200);
 /// Steps of one change that are waited for.
 const MOST_STEPS: usize = 20;
-/// Files are looked at this often too: some mounts tell nobody of a change.
-const POLL: Duration = Duration::from_secs(30);
+/// Files are looked at this often, without reading them: some mounts tell nobody of a change.
+const LOOK: Duration = Duration::from_secs(1);
+/// What they hold is compared this often: two writes in one tick of a file system's clock look like one.
+const COMPARE: Duration = Duration::from_secs(30);
+/// After something was told nothing is looked at for so long: a busy folder must not keep this task busy.
+const QUIET: Duration = Duration::from_millis(50);
+/// Times that the files are read again in a row because a reload named others, or they changed meanwhile.
+const MOST_RELOADS: usize = 3;
 
 struct Reloader {
     source: Source,
@@ -45,7 +58,7 @@ pub(super) fn start(
     let hangups = Hangups::listen()?;
     let stop = stop.clone();
     let mut reloader = Reloader { source, config, directory, live, stop, health, seen: Vec::new() };
-    reloader.seen = reloader.look();
+    reloader.seen = reloader.contents();
     reloader.refresh_key_sets();
     let stop = reloader.stop.clone();
     spawn_lasting("reload", &stop, reloader.run(hangups));
@@ -55,35 +68,70 @@ pub(super) fn start(
 impl Reloader {
     async fn run(mut self, mut hangups: Hangups) {
         let (changed, mut changes) = mpsc::channel(1);
-        let mut folders = self.folders();
-        let mut watcher = watch(&folders, changed);
-        self.refresh_directory(Asked::No);
+        let (mut watch, mut compared) = (Watch::default(), monotonic());
+        // What the start has read was not looked at before it was read.
+        let mut seen = Look::default();
         loop {
-            self.health.limits(&self.config, self.directory.limits()).await;
-            let asked = tokio::select! {
-                () = hangups.next() => Asked::Yes,
-                Some(()) = changes.recv() => {
-                    settle(&mut changes).await;
-                    Asked::No
-                }
-                () = tokio::time::sleep(POLL) => Asked::No,
-            };
-            let seen = self.look();
-            if asked == Asked::Yes || seen != self.seen {
-                self.seen = seen;
-                self.reload();
+            let look = self.look().await;
+            let due = look != seen || compared.elapsed() >= COMPARE;
+            // A folder that was made again since is watched anew; what changed before that was told to nobody.
+            let again = watch.arm(&look, &changed);
+            if due {
+                seen = self.settle(look).await;
+                compared = monotonic();
+                self.read_again(Asked::No);
+                self.health.limits(&self.config, self.directory.limits()).await;
             }
-            self.refresh_directory(asked);
-            let now = self.folders();
-            if watcher.is_none() || folders != now {
-                let (changed, again) = mpsc::channel(1);
-                changes = again;
-                folders = now;
-                watcher = watch(&folders, changed);
-                // What changed before the new watcher was there has told nobody.
-                self.refresh_directory(Asked::No);
+            // It may have named other files, or taken so long that there are new changes.
+            let pause = if due || again { Duration::ZERO } else { LOOK };
+            tokio::select! {
+                // First, for a folder that never rests must not keep anybody from asking.
+                biased;
+                () = hangups.next() => {
+                    seen = self.look().await;
+                    self.read_again(Asked::Yes);
+                    self.health.limits(&self.config, self.directory.limits()).await;
+                }
+                Some(()) = changes.recv() => tokio::time::sleep(QUIET).await,
+                () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// How everything looks that was read; on a thread of its own, for a slow disk must not stop this one.
+    async fn look(&self) -> Look {
+        let folders = self.directory.watched().into_iter().collect();
+        let subjects = Subjects { files: self.files().into_iter().collect(), folders };
+        tokio::task::spawn_blocking(move || watch::look(&subjects)).await.unwrap_or_default()
+    }
+
+    /// The look at which all has come to rest.
+    async fn settle(&self, mut look: Look) -> Look {
+        // A folder that never comes to rest must not put the reload off for ever.
+        for _ in 0..MOST_STEPS {
+            tokio::time::sleep(SETTLE).await;
+            let next = self.look().await;
+            if next == look {
+                break;
+            }
+            look = next;
+        }
+        look
+    }
+
+    /// Reads what has another content than before, or all of it when somebody asked.
+    fn read_again(&mut self, mut asked: Asked) {
+        let directory = asked;
+        for _ in 0..MOST_RELOADS {
+            let seen = self.contents();
+            if asked == Asked::No && seen == self.seen {
+                break;
+            }
+            asked = Asked::No;
+            self.seen = seen;
+            self.reload();
+        }
+        self.refresh_directory(directory);
     }
 
     fn refresh_directory(&mut self, asked: Asked) {
@@ -132,7 +180,6 @@ impl Reloader {
         self.live.store(Arc::new(live(&config, verifier, self.directory.limits())));
         tracing::info!("reloaded {}: {}", config.name(), config.summary());
         self.config = config;
-        self.seen = self.look();
         if rebuilt {
             self.refresh_key_sets();
         }
@@ -157,47 +204,7 @@ impl Reloader {
         self.source.path().map(PathBuf::from).into_iter().chain(keys).collect()
     }
 
-    /// The folders of all files: a file that is replaced is seen in its folder only.
-    fn folders(&self) -> BTreeSet<PathBuf> {
-        let folder = |file: &PathBuf| match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let directory = self.directory.watched();
-        // A link that is swapped is another folder under the same name.
-        let real = directory.iter().filter_map(|folder| folder.canonicalize().ok());
-        self.files().iter().map(folder).chain(real).chain(directory.clone()).collect()
-    }
-
-    fn look(&self) -> Vec<(PathBuf, Option<Fingerprint>)> {
+    fn contents(&self) -> Vec<(PathBuf, Option<Fingerprint>)> {
         self.files().into_iter().map(|file| (file.clone(), config::fingerprint(&file).ok())).collect()
-    }
-}
-
-/// Watches folders; without a watcher the poll finds the change.
-fn watch(folders: &BTreeSet<PathBuf>, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let told = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // One that waits already stands for this one too.
-            let _ = changed.try_send(());
-        }
-    };
-    let mut watcher = notify::recommended_watcher(told)
-        .map_err(|error| tracing::warn!(%error, "files are not watched, only polled"))
-        .ok()?;
-    for folder in folders {
-        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-            tracing::warn!(%error, folder = %folder.display(), "not watched, only polled");
-        }
-    }
-    Some(watcher)
-}
-
-async fn settle(changes: &mut mpsc::Receiver<()>) {
-    // A folder that never comes to rest must not put the reload off for ever.
-    for _ in 0..MOST_STEPS {
-        if !matches!(tokio::time::timeout(SETTLE, changes.recv()).await, Ok(Some(()))) {
-            return;
-        }
     }
 }

@@ -109,18 +109,6 @@ impl RateLimitFolder {
         }
         Some(Fingerprint::new(hasher.finish()))
     }
-
-    /// The folders whose entries say when something changes: those of the files, and the one that the directory itself
-    /// stands in, for it may be a link that is swapped.
-    #[must_use]
-    pub fn watched(&self) -> Vec<PathBuf> {
-        let mut folders = folder::folders(&self.path, self.dots);
-        folders.extend(self.path.parent().map(|parent| match parent.as_os_str().is_empty() {
-            true => PathBuf::from("."),
-            false => parent.to_owned(),
-        }));
-        folders
-    }
 }
 
 /// Reads one file into the tree: its warnings, or its mistakes.

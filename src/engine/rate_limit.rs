@@ -1,10 +1,12 @@
 //! Limits in the form of envoyproxy/ratelimit: a tree of keys and values for each domain, whose leaves say how much.
 //!
-//! Promise: the same descriptor finds the same limit as there; but a key and a value are two things here, so `_` in one
-//! cannot stand for another.
+//! Promise: the same descriptor finds the same limit as there, by patterns too; but where no pattern says so a key and a
+//! value are two things here, so that `_` in one cannot stand for another.
 //!
 //! Must never: look further after an exact entry was found; match a descriptor that is shorter or longer than a path.
 
+#[cfg(test)]
+mod lookup_tests;
 mod pattern;
 mod tree;
 
@@ -90,8 +92,8 @@ pub enum Counting {
 pub struct Found<'a> {
     /// The limit.
     pub limit: &'a Limit,
-    /// Each entry of the descriptor as it is counted: its own value, or the pattern when all values that match share one
-    /// counter (`share_threshold`).
+    /// Each entry of the descriptor as it is counted: its own key, and its own value, or the pattern's when all values that
+    /// match share one counter (`share_threshold`).
     pub counted: Vec<(&'a str, &'a str)>,
 }
 

@@ -12,9 +12,9 @@ use tonic::transport::Channel;
 
 const CONFIG: &str = "envoy: {ratelimit_config: limits}\n";
 
-type Client = RateLimitServiceClient<Channel>;
+pub type Client = RateLimitServiceClient<Channel>;
 
-fn limits(count: u32) -> String {
+pub fn limits(count: u32) -> String {
     format!(
         "domain: edge\ndescriptors:\n- {{key: a, rate_limit: {{unit: hour, requests_per_unit: {count}}}}}\n"
     )
@@ -28,14 +28,14 @@ fn folder(file: &str) -> TempDir {
     folder
 }
 
-async fn client(quotad: &Quotad) -> Client {
+pub async fn client(quotad: &Quotad) -> Client {
     let channel =
         Channel::from_shared(format!("http://{}", quotad.address)).unwrap().connect().await.unwrap();
     Client::new(channel)
 }
 
 /// The limit of `a`, 0 when there is none, or why there is no answer.
-async fn limit(client: &mut Client) -> Result<u32, String> {
+pub async fn limit(client: &mut Client) -> Result<u32, String> {
     let entries = vec![Entry { key: "a".into(), value: "x".into() }];
     let descriptor = RateLimitDescriptor { entries, hits_addend: Some(0), ..Default::default() };
     let request =

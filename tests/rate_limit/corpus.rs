@@ -30,8 +30,18 @@ pub(crate) fn plain() -> RateLimitOptions {
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    let groups =
-        [counting(), finding(), brought(), peeks(), stopping(), kinds(), headers(), metadata(), native()];
+    let groups = [
+        counting(),
+        finding(),
+        brought(),
+        peeks(),
+        stopping(),
+        kinds(),
+        quotas_in_shadow(),
+        headers(),
+        metadata(),
+        native(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -184,6 +194,23 @@ fn finding() -> Vec<Case> {
                 (2222, "f=files/*", "OK: OK 3/MINUTE r=0 t=58"),
                 (2222, "g=files/a", "OK: OK 3/MINUTE r=2 t=58"),
                 (2222, "g=files/b", "OK: OK 3/MINUTE r=2 t=58"),
+            ],
+        ),
+        case(
+            "a pattern of keys shares a counter among the values of each key",
+            &["us*=v* 5/minute shared", "k*h 5/minute shared"],
+            vec![
+                (2222, "us1=v1", "OK: OK 5/MINUTE r=4 t=58"),
+                (2222, "us1=v2", "OK: OK 5/MINUTE r=3 t=58"),
+                (2222, "us2=v2", "OK: OK 5/MINUTE r=4 t=58"),
+                (2222, "us*=v2", "OK: OK 5/MINUTE r=4 t=58"),
+                (2222, "us*=v*", "OK: OK 5/MINUTE r=3 t=58"),
+                (2222, "k1=ah", "OK: OK 5/MINUTE r=4 t=58"),
+                (2222, "k1=bh", "OK: OK 5/MINUTE r=3 t=58"),
+                (2222, "k2=bh", "OK: OK 5/MINUTE r=4 t=58"),
+                (2222, "k2=b", "OK: OK -"),
+                (2222, "k*h=b", "OK: OK 5/MINUTE r=4 t=58"),
+                (2222, "k*h=c", "OK: OK 5/MINUTE r=4 t=58"),
             ],
         ),
         case(
@@ -385,6 +412,37 @@ fn kinds() -> Vec<Case> {
                 &["a 0/minute"],
                 vec![(2222, "a=1", "OK: OVER_LIMIT 0/MINUTE r=0 t=58")],
             ),
+        ),
+    ]
+}
+
+fn quotas_in_shadow() -> Vec<Case> {
+    let quota = || RateLimitOptions { quota: true, ..plain() };
+    vec![
+        with(
+            quota(),
+            case(
+                "in quota mode a rule in shadow is a quota that passed",
+                &["path 0/minute shadow", "q 0/minute"],
+                vec![
+                    (
+                        2222,
+                        "- limit=5/day | path=1 all=4294967295",
+                        "OK: OVER_LIMIT 5/DAY r=0 t=84178 | OK 0/MINUTE r=0 t=58",
+                    ),
+                    (2222, "q=1 | path=1", "OK: OVER_LIMIT 0/MINUTE r=0 t=58 | OK 0/MINUTE r=0 t=58"),
+                    (2222, "path=1", "OK: OK 0/MINUTE r=0 t=58"),
+                ],
+            ),
+        ),
+        case(
+            "a quota in shadow passed too, and a plain rule in shadow is none",
+            &["q 0/minute quota", "qs 0/minute quota shadow", "s 0/minute shadow", "p 0/minute"],
+            vec![
+                (2222, "q=1 | qs=1", "OK: OVER_LIMIT 0/MINUTE r=0 t=58 | OK 0/MINUTE r=0 t=58"),
+                (2222, "q=1 | s=1", "OVER_LIMIT: OVER_LIMIT 0/MINUTE r=0 t=58 | OK 0/MINUTE r=0 t=58"),
+                (2222, "p=1 | qs=1", "OVER_LIMIT: OVER_LIMIT 0/MINUTE r=0 t=58 | OK 0/MINUTE r=0 t=58"),
+            ],
         ),
     ]
 }

@@ -29,7 +29,7 @@ pub(crate) fn rules(domain: &str, lines: &[&str]) -> RateLimitSet {
 
 fn spot(entry: &str, shared: bool) -> Spot {
     let (key, value) = entry.split_once('=').map_or((entry, None), |(key, value)| (key, Some(value)));
-    Spot { key: key.into(), value: value.map(Into::into), shared: shared && value.is_some() }
+    Spot { key: key.into(), value: value.map(Into::into), shared: shared && entry.contains('*') }
 }
 
 fn limit<'a>(words: impl Iterator<Item = &'a str>) -> Option<Limit> {

@@ -4,7 +4,7 @@
 use Form::{Beside, File as Whole, Items, Limit, Pair, Raw, Utf16};
 
 /// How many the original was tried with.
-pub const COUNT: usize = 146;
+pub const COUNT: usize = 148;
 
 pub struct Case {
     pub name: &'static str,
@@ -388,6 +388,16 @@ pub const CASES: &[Case] = &[
     refuses(
         "dot-folder-copy",
         Pair([("config.yaml", GOOD), (".old/config.yaml", GOOD)]),
+        "duplicate domain 'odd' in config file",
+    ),
+    refuses(
+        "dots-folder-copy",
+        Pair([("config.yaml", GOOD), ("..old/config.yaml", GOOD)]),
+        "duplicate domain 'odd' in config file",
+    ),
+    refuses(
+        "dots-file-copy",
+        Pair([("config.yaml", GOOD), ("..config.yaml.bak", GOOD)]),
         "duplicate domain 'odd' in config file",
     ),
 ];

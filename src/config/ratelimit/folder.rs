@@ -1,8 +1,8 @@
 //! The files of a directory, and their bytes as text.
 //!
-//! Promise: every file of any ending and depth, dot files too, sorted by path; links are followed. Names that begin with
-//! `..` are how Kubernetes swaps a mounted volume, and are left out: what they hold is there once more without them.
-//! Files, bytes and depth are bounded.
+//! Promise: every file of any ending and depth, dot files too, sorted by path; links are followed. In a folder that
+//! Kubernetes has mounted, which is one where `..data` is a link, names that begin with `..` are left out: what they hold is
+//! there once more without them. Files, bytes and depth are bounded.
 
 use super::super::diagnostic::{Mistakes, Place, elsewhere, in_file};
 use super::super::document::Document;
@@ -32,23 +32,14 @@ pub(super) fn files(folder: &Path, dots: DotFiles) -> Result<Vec<PathBuf>, Mista
     Ok(found)
 }
 
-/// The folder and every folder in it.
-pub(super) fn folders(folder: &Path, dots: DotFiles) -> Vec<PathBuf> {
-    let files = files(folder, dots).unwrap_or_default();
-    let mut folders = vec![folder.to_owned()];
-    folders.extend(files.iter().filter_map(|file| file.parent()).map(Path::to_owned));
-    folders.sort();
-    folders.dedup();
-    folders
-}
-
 fn walk(folder: &Path, dots: DotFiles, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Mistakes> {
     let entries = fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
+    let is_mounted = folder.join("..data").is_symlink();
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(folder, &error))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with("..") || (dots == DotFiles::Skipped && name.starts_with('.')) {
+        if (is_mounted && name.starts_with("..")) || (dots == DotFiles::Skipped && name.starts_with('.')) {
             continue;
         }
         let path = entry.path();

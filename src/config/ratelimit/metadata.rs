@@ -1,4 +1,7 @@
 //! `metadata`: any map, which goes out with the answer as JSON.
+//!
+//! Promise: metadata that JSON cannot hold, with an infinity or a number that is none in it, is left out whole, with a
+//! warning; the limit beside it holds.
 
 use super::super::diagnostic::Findings;
 use super::descriptor::{cannot_be, warn};
@@ -14,30 +17,33 @@ pub(super) fn read(descriptor: &Node, subject: &str, out: &mut Findings<'_>) -> 
         out.wrong(subject, &node.span, cannot_be("metadata", node.kind(), "a map"));
         return None;
     }
-    Some(map(node.entries(), subject, out))
+    let made = map(node.entries());
+    if let Err(no_json) = &made {
+        let message = format!("{} is no number of JSON, so the metadata is left out", no_json.0);
+        warn(node, subject, Mistake::new("metadata", message, "quote it"), out);
+    }
+    made.ok()
 }
 
-fn map(entries: &[Entry], subject: &str, out: &mut Findings<'_>) -> Map<String, Json> {
-    entries.iter().map(|entry| (entry.key.text.clone(), json(&entry.value, subject, out))).collect()
+/// A number that JSON does not have, as it is written.
+struct NoJson(String);
+
+fn map(entries: &[Entry]) -> Result<Map<String, Json>, NoJson> {
+    entries.iter().map(|entry| Ok((entry.key.text.clone(), json(&entry.value)?))).collect()
 }
 
-fn json(node: &Node, subject: &str, out: &mut Findings<'_>) -> Json {
-    match &node.value {
-        Value::Map(entries) => Json::Object(map(entries, subject, out)),
-        Value::List(items) => items.iter().map(|item| json(item, subject, out)).collect(),
+fn json(node: &Node) -> Result<Json, NoJson> {
+    Ok(match &node.value {
+        Value::Map(entries) => Json::Object(map(entries)?),
+        Value::List(items) => Json::Array(items.iter().map(|item| json(item)).collect::<Result<_, _>>()?),
         Value::Scalar(Scalar { kind, text }) => match kind {
             Kind::Null => Json::Null,
             Kind::Bool(set) => Json::Bool(*set),
             Kind::Int(number) => Json::Number((*number).into()),
             Kind::Text => Json::String(text.clone()),
-            Kind::Float(number) => Number::from_f64(*number).map_or_else(
-                || {
-                    let message = format!("{text} is no number of JSON; it goes out as a text");
-                    warn(node, subject, Mistake::new("metadata", message, "quote it"), out);
-                    Json::String(text.clone())
-                },
-                Json::Number,
-            ),
+            Kind::Float(number) => {
+                Json::Number(Number::from_f64(*number).ok_or_else(|| NoJson(text.clone()))?)
+            }
         },
-    }
+    })
 }

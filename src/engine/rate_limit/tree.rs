@@ -1,10 +1,17 @@
 //! The tree of each domain, how it is built, and how a descriptor finds its limit in it.
 //!
-//! Promise: at each level the entry with the same key and value goes before every pattern, the patterns stand in the
-//! order of the files, and the key alone comes last. Finding allocates nothing but the list of what is counted.
+//! Promise: at each level an entry of a descriptor, `key` and `value`, chooses what envoyproxy/ratelimit chooses:
+//! 1. the entry that is written so, key and value, letter for letter; a `*` is a letter here like any other;
+//! 2. else the first pattern in the order of the files that the whole text `key_value` fits. A pattern is the joined text
+//!    of an entry with a `*` in its key or its value, so its stars reach over the `_` between the two, and a pattern
+//!    without a value must end where the value ends;
+//! 3. else the entry of the key alone, which is written without a value, again letter for letter.
+//!
+//! Finding allocates the list of what is counted and, where patterns stand, one text for all levels.
 //!
 //! Must never: go back when a chosen entry leads nowhere; give a limit to a descriptor that is shorter or longer than
-//! the path; take two entries that the original could not tell apart.
+//! the path; take two entries that the original could not tell apart; let a `_` in a request's text stand for the one
+//! between key and value where no pattern says so, for then a caller's value would name another rule.
 
 use super::pattern::{fits, is_pattern};
 use super::{Found, Limit};
@@ -21,33 +28,31 @@ pub struct RateLimitSet {
 #[derive(Clone, Debug, Default)]
 struct Node {
     limit: Option<Limit>,
-    keys: HashMap<Arc<str>, Values>,
-    patterns: Vec<Pattern>,
+    /// In the order of the files.
+    children: Vec<Child>,
+    /// Where each entry stands among the children, as it is written.
+    written: HashMap<Arc<str>, Values>,
+    /// Where the patterns stand among the children.
+    patterns: Vec<usize>,
     /// Every entry here as the original names it, key and value joined.
     names: HashSet<String>,
 }
 
-/// The entries of one key.
+/// The entries of one key, by where they stand among the children.
 #[derive(Clone, Debug, Default)]
 struct Values {
-    exact: HashMap<Arc<str>, Node>,
-    any: Option<Box<Node>>,
+    exact: HashMap<Arc<str>, usize>,
+    any: Option<usize>,
 }
 
+/// An entry with what follows it.
 #[derive(Clone, Debug)]
-struct Pattern {
-    key: Arc<str>,
-    /// None: every value.
-    value: Option<Arc<str>>,
-    shared: bool,
+struct Child {
+    /// Key and value joined, for a pattern to be compared with.
+    joined: String,
+    /// What stands for the value where it is counted, when all values share one counter.
+    counted_as: Option<Arc<str>>,
     node: Node,
-}
-
-/// How the value of an entry is counted.
-#[derive(Clone, Copy)]
-enum Count<'a> {
-    Itself,
-    As(&'a Pattern),
 }
 
 /// One entry of a path, as configured.
@@ -145,56 +150,56 @@ impl Builder {
 
 impl Node {
     fn child(&mut self, spot: &Spot) -> Option<&mut Self> {
-        if spot.is_pattern() {
-            let same = |pattern: &&mut Pattern| pattern.key == spot.key && pattern.value == spot.value;
-            return self.patterns.iter_mut().find(same).map(|pattern| &mut pattern.node);
-        }
-        let values = self.keys.get_mut(&spot.key)?;
-        match &spot.value {
-            Some(value) => values.exact.get_mut(value),
-            None => values.any.as_deref_mut(),
-        }
+        let values = self.written.get(&spot.key)?;
+        let place = match &spot.value {
+            Some(value) => values.exact.get(value).copied(),
+            None => values.any,
+        };
+        self.children.get_mut(place?).map(|child| &mut child.node)
     }
 
     fn put(&mut self, spot: &Spot, node: Self) {
-        let Spot { key, value, shared } = spot.clone();
+        let place = self.children.len();
         if spot.is_pattern() {
-            self.patterns.push(Pattern { key, value, shared, node });
-            return;
+            self.patterns.push(place);
         }
-        let values = self.keys.entry(key).or_default();
-        match value {
-            Some(value) => drop(values.exact.insert(value, node)),
-            None => values.any = Some(Box::new(node)),
+        let counted_as = spot.shared.then(|| spot.value.clone().unwrap_or_default());
+        self.children.push(Child { joined: spot.joined(), counted_as, node });
+        let values = self.written.entry(Arc::clone(&spot.key)).or_default();
+        match &spot.value {
+            Some(value) => drop(values.exact.insert(Arc::clone(value), place)),
+            None => values.any = Some(place),
         }
     }
 
     /// Gives back what only building needs.
     fn finish(&mut self) {
         self.names = HashSet::new();
-        self.patterns.iter_mut().for_each(|pattern| pattern.node.finish());
-        for values in self.keys.values_mut() {
-            values.exact.values_mut().for_each(Self::finish);
-            if let Some(any) = &mut values.any {
-                any.finish();
-            }
-        }
+        self.children.iter_mut().for_each(|child| child.node.finish());
     }
 
-    /// The entry that one key and value of a descriptor choose.
-    fn choose(&self, key: &str, value: &str) -> Option<(&Self, Count<'_>)> {
-        let values = self.keys.get(key);
-        if let Some(node) = values.and_then(|values| values.exact.get(value)) {
-            return Some((node, Count::Itself));
+    /// The entry that one key and value of a descriptor choose, and the value as it is counted; `text` is room to join
+    /// them in. The key alone shares nothing among its values, also where it is the text of a pattern that shares.
+    fn choose<'a>(&'a self, key: &str, value: &'a str, text: &mut String) -> Option<(&'a Self, &'a str)> {
+        let values = self.written.get(key);
+        let exact = values.and_then(|values| values.exact.get(value)).copied();
+        if let Some(place) = exact.or_else(|| self.fitting(key, value, text)) {
+            let child = self.children.get(place)?;
+            return Some((&child.node, child.counted_as.as_deref().unwrap_or(value)));
         }
-        let fitting = self.patterns.iter().find(|pattern| {
-            fits(&pattern.key, key) && pattern.value.as_deref().is_none_or(|wanted| fits(wanted, value))
-        });
-        if let Some(pattern) = fitting {
-            let count = if pattern.shared { Count::As(pattern) } else { Count::Itself };
-            return Some((&pattern.node, count));
+        let any = values.and_then(|values| values.any)?;
+        self.children.get(any).map(|child| (&child.node, value))
+    }
+
+    /// The first pattern that key and value fit when they are joined.
+    fn fitting(&self, key: &str, value: &str, text: &mut String) -> Option<usize> {
+        if self.patterns.is_empty() {
+            return None;
         }
-        values?.any.as_deref().map(|node| (node, Count::Itself))
+        text.clear();
+        text.extend([key, "_", value]);
+        let fits = |place: &usize| self.children.get(*place).is_some_and(|child| fits(&child.joined, text));
+        self.patterns.iter().copied().find(fits)
     }
 }
 
@@ -216,12 +221,10 @@ impl RateLimitSet {
     pub fn find<'a>(&'a self, domain: &str, entries: &[(&'a str, &'a str)]) -> Option<Found<'a>> {
         let mut node = self.domains.get(domain)?;
         let mut counted = Vec::with_capacity(entries.len());
+        let mut text = String::new();
         for (key, value) in entries {
-            let (next, count) = node.choose(key, value)?;
-            counted.push(match count {
-                Count::Itself => (*key, *value),
-                Count::As(pattern) => (&*pattern.key, pattern.value.as_deref().unwrap_or_default()),
-            });
+            let (next, value) = node.choose(key, value, &mut text)?;
+            counted.push((*key, value));
             node = next;
         }
         node.limit.as_ref().map(|limit| Found { limit, counted })

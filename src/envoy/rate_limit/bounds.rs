@@ -8,8 +8,8 @@ use crate::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use crate::service::{Descriptor, Direction, Override};
 use tonic::Status;
 
-/// Most entries of a descriptor.
-const MAX_ENTRIES: usize = 32;
+/// Most entries of a descriptor: no file nests descriptors deeper, and the message itself is bounded.
+const MAX_ENTRIES: usize = 256;
 /// Most bytes of a domain.
 const MAX_DOMAIN: usize = 256;
 /// Most bytes of an entry's key or value: a path or a header fits.
@@ -107,8 +107,10 @@ mod tests {
     #[test]
     fn everything_has_a_bound() {
         let entry = |value: &str| Entry { key: "k".into(), value: value.into() };
-        let many = RateLimitDescriptor { entries: vec![entry(""); 33], ..Default::default() };
+        let many = RateLimitDescriptor { entries: vec![entry(""); 257], ..Default::default() };
         assert!(refused(&request(many)).starts_with("descriptors[0].entries: "));
+        let deep = request(RateLimitDescriptor { entries: vec![entry(""); 256], ..Default::default() });
+        assert_eq!(descriptors(&deep).unwrap()[0].entries.len(), 256, "as deep as files may nest");
         let long = RateLimitDescriptor { entries: vec![entry(&"x".repeat(4_097))], ..Default::default() };
         assert!(refused(&request(long)).starts_with("descriptors[0].entries[0]: "));
         let descriptors = vec![RateLimitDescriptor::default(); 129];

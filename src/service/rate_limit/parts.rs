@@ -48,8 +48,27 @@ pub(super) enum Kind {
     Plain,
     /// Nothing.
     Shadow,
-    /// It is over if all of this kind are.
+    /// It is over if all quotas are.
     Quota,
+    /// Nothing; and beside other quotas it is one that passed.
+    ShadowQuota,
+}
+
+impl Kind {
+    /// Whether it is one of the quotas that must all be over.
+    pub(super) fn is_quota(self) -> bool {
+        matches!(self, Self::Quota | Self::ShadowQuota)
+    }
+
+    /// Whether its descriptor is never over.
+    pub(super) fn is_shadow(self) -> bool {
+        matches!(self, Self::Shadow | Self::ShadowQuota)
+    }
+
+    /// What it is where every limit is a quota.
+    fn as_quota(self) -> Self {
+        if self.is_shadow() { Self::ShadowQuota } else { Self::Quota }
+    }
 }
 
 /// A limit as found, not yet counted.
@@ -126,7 +145,8 @@ fn brought<'a>(descriptor: &Descriptor<'a>, limit: Override) -> Meant<'a> {
 fn configured<'a>(found: Found<'a>, quota: (u32, Unit)) -> Meant<'a> {
     let (limit, (requests, unit)) = (found.limit, quota);
     let kind = match (limit.shadow, limit.quota_mode) {
-        (true, _) => Kind::Shadow,
+        (true, true) => Kind::ShadowQuota,
+        (true, false) => Kind::Shadow,
         (false, true) => Kind::Quota,
         (false, false) => Kind::Plain,
     };
@@ -197,10 +217,7 @@ impl<'a> Meant<'a> {
         let weight = self.weight(source);
         let demand = Demand { key, rule, cost, take, weight, lease: None };
         let place = asks.add(demand, class, hits);
-        let kind = match self.kind {
-            Kind::Plain if source.options.quota => Kind::Quota,
-            kind => kind,
-        };
+        let kind = if source.options.quota { self.kind.as_quota() } else { self.kind };
         Ok(Counted { shown: self.shown, rule, class, hits, kind, metadata: self.metadata, place })
     }
 

@@ -41,7 +41,7 @@ impl Counted<'_> {
             Class::GivesBack => self.given_back(seen, reading, rule),
             Class::Passes(_) | Class::Looks(_) => self.passed(seen, reading, rule),
         };
-        let over = left.over && self.kind != Kind::Shadow;
+        let over = left.over && !self.kind.is_shadow();
         DescriptorStatus {
             outcome: if over { Outcome::Deny } else { Outcome::Allow },
             limit: Some(self.shown.clone()),
@@ -98,7 +98,7 @@ pub(super) fn overall(
         let is_quota = match part {
             Part::Unlimited => false,
             Part::Free => options.quota,
-            Part::Counted(counted) => counted.kind == Kind::Quota,
+            Part::Counted(counted) => counted.kind.is_quota(),
         };
         quotas += usize::from(is_quota);
         quotas_over += usize::from(is_quota && over);
