@@ -39,6 +39,8 @@ macro_rules! suite {
             a_shadow_policy_counts_while_it_fits_and_never_refuses,
             a_cost_above_the_limit_never_passes_and_has_no_retry,
             a_clock_that_jumps_back_hands_nothing_out_twice_and_the_wait_ends,
+            a_clock_that_goes_back_a_little_changes_nothing,
+            a_peek_after_a_jump_changes_nothing,
             a_repeated_request_gets_its_first_answer_and_is_charged_once,
             an_answer_is_kept_for_the_shorter_of_its_window_and_ten_minutes,
             an_answer_is_kept_for_the_longest_window_and_a_lease_for_its_life,

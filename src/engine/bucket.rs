@@ -4,12 +4,22 @@
 //! The state is one integer, the theoretical arrival time (TAT): the moment at which the bucket is full
 //! again. A unit moves it by `emission` microseconds, rounded up so that the promise holds in integers.
 //!
-//! A clock that jumps back: a TAT further ahead than a whole burst cannot have been charged, so it counts
-//! as an empty bucket of now; the wait is at most the time of one burst. The same step runs in
-//! `store/redis/take.lua`.
+//! # A clock that goes back
+//!
+//! The caller reads `now` where nobody else can charge meanwhile. The TAT is moved forward from the later of itself and
+//! `now`, so it never goes back with the clock, and nothing is handed out twice: a clock that goes back makes the bucket
+//! emptier than it is. A TAT further ahead than a whole burst cannot have been charged at `now`:
+//!
+//! - by up to [`CLOCK_JUMP`]: it stands. The wait is at most the time of one burst and that.
+//! - by more: the clock jumped, or the policy's burst became smaller. The bucket counts as empty since now, which is the
+//!   least that it can hold under its policy, and the first ask that may write makes it so, whether it is let in or not:
+//!   an empty bucket whose beginning moves along with the clock would never fill (`window.rs` has the whole argument).
+//!   The wait is at most the time of one burst.
+//!
+//! The same step runs in `store/redis/take.lua`.
 
 use super::ask::Reading;
-use super::units::{Micros, Moment};
+use super::units::{CLOCK_JUMP, Micros, Moment};
 
 /// The numbers of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +47,10 @@ impl Bucket {
         self.burst.saturating_mul(self.emission)
     }
 
-    /// What a demand of `cost` sees of the arrival time `tat`. `level` is the repaired arrival time.
+    /// What a demand of `cost` sees of the arrival time `tat`. `level` is the mended arrival time.
     #[must_use]
     pub fn read(&self, tat: u64, now: Moment, cost: u64) -> Reading {
-        let tat = self.repaired(tat, now);
+        let tat = self.mended(tat, now);
         let filled_until = now.0.saturating_add(self.tolerance());
         let wanted = tat.max(now.0).saturating_add(cost.saturating_mul(self.emission));
         let fits = wanted <= filled_until;
@@ -56,13 +66,14 @@ impl Bucket {
     /// The arrival time after charging `cost`.
     #[must_use]
     pub fn charged(&self, tat: u64, now: Moment, cost: u64) -> u64 {
-        self.repaired(tat, now).max(now.0).saturating_add(cost.saturating_mul(self.emission))
+        self.mended(tat, now).max(now.0).saturating_add(cost.saturating_mul(self.emission))
     }
 
-    /// An arrival time that the clock's jump back left too far ahead, brought back to an empty bucket.
+    /// An arrival time that a clock that jumped back left too far ahead, brought back to an empty bucket; else as it is.
     #[must_use]
-    pub fn repaired(&self, tat: u64, now: Moment) -> u64 {
-        tat.min(now.0.saturating_add(self.tolerance()))
+    pub fn mended(&self, tat: u64, now: Moment) -> u64 {
+        let empty = now.0.saturating_add(self.tolerance());
+        if tat.saturating_sub(empty) > CLOCK_JUMP.0 { empty } else { tat }
     }
 
     /// Units left at `now` for the arrival time `tat`.
@@ -126,5 +137,16 @@ mod tests {
         let refused = bucket.read(9_000_000_000, now, 1);
         assert!(!refused.fits);
         assert_eq!(refused.retry_at, Moment(now.0 + bucket.emission));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_a_little_changes_nothing() {
+        let bucket = Bucket::new(10, Micros::SECOND, 10);
+        let at = Moment(1_000_000_000);
+        let tat = bucket.charged(0, at, 10);
+        let back = Moment(at.0 - CLOCK_JUMP.0);
+        assert_eq!(bucket.mended(tat, back), tat);
+        assert_eq!(bucket.read(tat, back, 1), bucket.read(tat, at, 1), "no time has passed");
+        assert!(bucket.mended(tat, Moment(back.0 - 1)) < tat);
     }
 }

@@ -5,11 +5,23 @@
 //!
 //! [`Take::Count`] goes on above the limit, up to [`MAX_COUNT`]; [`Take::Refund`] goes down to nothing.
 //!
-//! A clock that jumps back: a count of a later window counts for the current one, so nothing is handed out
-//! twice. The same step runs in `store/redis/take.lua`.
+//! # A clock that goes back
+//!
+//! The caller reads `now` where nobody else can charge meanwhile, so a count of a later window means that the clock went
+//! back over an edge. Brought back to the current window it would begin anew at that edge, and the later window would give
+//! its limit twice. So:
+//!
+//! - when that window begins within a window (or [`CLOCK_JUMP`], if that is longer): no time has passed. The count stands,
+//!   is charged as it stands, and ends with its own window. Each calendar window gives its limit once. The wait ends with
+//!   that window: it is longer than a window by no more than the clock went back.
+//! - beyond: the clock jumped. The count is the current window's, and the first ask that may write makes it so, whether it
+//!   is let in or not (`window.rs` says why it must). What was charged is not free before the next edge, and the wait ends
+//!   there. A jump makes one edge more, and around that the limit of one window more.
+//!
+//! The same step runs in `store/redis/take.lua`.
 
 use super::ask::{Reading, Take};
-use super::units::{Micros, Moment};
+use super::units::{CLOCK_JUMP, Micros, Moment};
 
 /// The highest count: above it a double, which is what Redis computes with, loses units.
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -36,9 +48,10 @@ impl Fixed {
     /// What a demand of `cost` sees.
     #[must_use]
     pub fn read(&self, count: Count, now: Moment, cost: u64) -> Reading {
-        let used = self.current(count, now).units;
+        let current = self.current(count, now);
+        let used = current.units;
         let fits = used.saturating_add(cost) <= self.limit;
-        let edge = self.edge(now);
+        let edge = self.ends(current);
         Reading {
             fits,
             level: used,
@@ -67,7 +80,7 @@ impl Fixed {
     #[must_use]
     pub fn refunded(&self, count: Count, now: Moment, cost: u64) -> Count {
         match self.current(count, now) {
-            Count { units: 0, .. } => count,
+            Count { units: 0, .. } => self.mended(count, now),
             current => Count { start: current.start, units: current.units.saturating_sub(cost) },
         }
     }
@@ -85,7 +98,26 @@ impl Fixed {
     #[must_use]
     pub fn current(&self, count: Count, now: Moment) -> Count {
         let start = Moment(now.0 - now.0 % self.window.0);
-        Count { start, units: if count.start >= start { count.units } else { 0 } }
+        match self.mended(count, now) {
+            later if later.start > now => later,
+            current if current.start >= start => Count { start, ..current },
+            _ => Count { start, units: 0 },
+        }
+    }
+
+    /// A count that a clock that jumped back left in the future, brought back to the current window; else as it is.
+    #[must_use]
+    pub fn mended(&self, count: Count, now: Moment) -> Count {
+        if count.start.since(now) <= self.window.max(CLOCK_JUMP) {
+            return count;
+        }
+        Count { start: Moment(now.0 - now.0 % self.window.0), ..count }
+    }
+
+    /// When the window of a count ends.
+    #[must_use]
+    pub fn ends(&self, count: Count) -> Moment {
+        count.start.plus(self.window)
     }
 
     /// When the current window ends.
@@ -141,5 +173,19 @@ mod tests {
         let fixed = Fixed { limit: 3, window: Micros::from_seconds(60) };
         let count = Count { start: Moment(600_000_000), units: 3 };
         assert!(!fixed.read(count, Moment(60_000_000), 1).fits);
+        assert_eq!(fixed.mended(count, Moment(60_000_000)).start, Moment(60_000_000));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_over_an_edge_opens_the_later_window_once() {
+        let fixed = Fixed { limit: 3, window: Micros::from_seconds(60) };
+        let count = Count { start: Moment(600_000_000), units: 3 };
+        for now in [540_000_000, 599_999_999, 600_000_000].map(Moment) {
+            assert_eq!(fixed.mended(count, now), count);
+            let refused = fixed.read(count, now, 1);
+            assert_eq!((refused.fits, refused.retry_at), (false, Moment(660_000_000)));
+        }
+        let tiny = Fixed { limit: 3, window: Micros(5_000) };
+        assert_eq!(tiny.mended(count, Moment(count.start.0 - CLOCK_JUMP.0)), count, "no stall is a jump");
     }
 }

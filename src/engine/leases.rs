@@ -3,11 +3,21 @@
 //! The state is a list of (lease id, end). A lease ends by itself; nothing has to run for that. Taking a lease
 //! that is held already renews it, so that an answer that got lost can be asked for again.
 //!
-//! A clock that jumps back: an end further ahead than one TTL counts as one TTL from now. The same step runs
-//! in `store/redis/take.lua`.
+//! # A clock that goes back
+//!
+//! The caller reads `now` where nobody else can take a lease meanwhile. A lease never ends earlier than one TTL after it was
+//! taken or renewed, whatever the clock does after that, unless the clock goes forward: nothing is handed out twice. An end
+//! further ahead than one TTL cannot have been written at `now`:
+//!
+//! - by up to [`CLOCK_JUMP`]: it stands. A dead holder's lease returns within a TTL and that.
+//! - by more: the clock jumped, or the policy's TTL became shorter. No lease of the key ends later than one TTL from now
+//!   then, and the first call that may write makes it so, an acquisition that is refused too: else the ends would move
+//!   along with the clock until that stands where it was (`window.rs` has the whole argument).
+//!
+//! The same step runs in `store/redis/take.lua`.
 
 use super::ask::Reading;
-use super::units::{Micros, Moment};
+use super::units::{CLOCK_JUMP, Micros, Moment};
 use smallvec::SmallVec;
 
 /// Most bytes of a lease id: Redis keeps sorted sets compact up to this.
@@ -41,10 +51,11 @@ impl Leases {
     /// What taking `id` sees. `level` counts the other live leases.
     #[must_use]
     pub fn read(&self, held: &[Held], now: Moment, id: &str) -> Reading {
+        let latest = self.latest(held, now);
         let (mut own, mut last) = (false, 0);
         let mut others: SmallVec<[u64; 8]> = SmallVec::new();
         for lease in held {
-            let ends = self.end(lease, now);
+            let ends = lease.ends.min(latest);
             if ends <= now {
                 continue;
             }
@@ -95,20 +106,23 @@ impl Leases {
         held.len() < before
     }
 
-    /// After a clock that jumped back: no lease ends later than one TTL from now.
-    pub fn repair(&self, held: &mut [Held], now: Moment) {
+    /// After a clock that jumped back: no lease ends later than one TTL from now. Else nothing is changed.
+    pub fn mend(&self, held: &mut [Held], now: Moment) {
+        let latest = self.latest(held, now);
         for lease in held {
-            lease.ends = self.end(lease, now);
+            lease.ends = lease.ends.min(latest);
         }
     }
 
     fn prune(&self, held: &mut Vec<Held>, now: Moment) {
-        self.repair(held, now);
+        self.mend(held, now);
         held.retain(|lease| lease.ends > now);
     }
 
-    fn end(&self, lease: &Held, now: Moment) -> Moment {
-        lease.ends.min(now.plus(self.ttl))
+    /// What no lease ends later than: one TTL from now after a clock that jumped back, else there is no such moment.
+    fn latest(&self, held: &[Held], now: Moment) -> Moment {
+        let (latest, last) = (now.plus(self.ttl), held.iter().map(|lease| lease.ends).max().unwrap_or(now));
+        if last.since(latest) > CLOCK_JUMP { latest } else { Moment(u64::MAX) }
     }
 }
 

@@ -138,11 +138,11 @@ impl Rule {
             _ if charged == 0 => untouched,
             Self::Window(window) => Left {
                 remaining: untouched.remaining.saturating_sub(charged),
-                reset_after: window.reset_after_charge(now).since(now),
+                reset_after: window.reset_after_charge(now).max(reading.reset_at).since(now),
             },
             Self::Fixed(fixed) => Left {
                 remaining: untouched.remaining.saturating_sub(charged),
-                reset_after: fixed.edge(now).since(now),
+                reset_after: fixed.edge(now).max(reading.reset_at).since(now),
             },
             Self::Leases(leases) => {
                 Left { remaining: untouched.remaining.saturating_sub(charged), reset_after: leases.ttl }

@@ -13,6 +13,18 @@ pub struct Moment(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub u64);
 
+/// The most that a clock goes back without having jumped: within it no time has passed, beyond it what lies in the
+/// future is brought back to now.
+///
+/// A store reads its clock while nobody else can charge (under the locks of the shards concerned; inside of a script), so
+/// no thread that was held up shows as a clock that went back, however long. What does show is the clock itself: processors
+/// that disagree by microseconds, a failover to a server that is a little behind, a time daemon that steps. Daemons slew
+/// what is smaller than 0.1 to 1 s (ntpd 128 ms, systemd-timesyncd 400 ms, chrony's `makestep 1`), and so a second is the
+/// least that nothing but a step explains. It is also the most that a small step adds to anybody's wait.
+///
+/// The scripts have the same constant (`store/redis/script.rs` checks that).
+pub const CLOCK_JUMP: Micros = Micros::SECOND;
+
 impl Moment {
     /// The moment `span` later; saturates.
     #[must_use]

@@ -16,11 +16,27 @@
 //! Rejected: the popular two-counter estimate. In the worst case it admits 1.97 times the limit and it can
 //! refuse a caller whose true count is zero.
 //!
-//! A clock that jumps back: entries from the future count as made now, so nothing is handed out twice,
-//! and the wait is at most one window. The same step runs in `store/redis/take.lua`.
+//! # A clock that goes back
+//!
+//! The caller reads `now` where nobody else can charge the log meanwhile, so an entry from the future means that the clock
+//! went back. Let it stand at `now` and the newest entry in a slot that begins at T > now:
+//!
+//! - T − now ≤ [`CLOCK_JUMP`]: no time has passed. The reading is that of T, a charge is made as of T, nothing is rewritten.
+//!   The log's own time never goes back, so the bound's proof holds as it stands, also when the clock returns. The wait is
+//!   at most a window and T − now.
+//! - beyond: the clock jumped. Entries from the future count as made now, and the first ask that may write makes them so
+//!   ([`Window::mend`]), whether it is let in or not. They were made before this moment, whatever the clock said, and count
+//!   for a whole window from it: nothing is handed out twice. Nobody waits longer than a window from then on.
+//!
+//! Why a denial may do the latter: the reading is a function of the log and of `now`. If the log stayed as it is while
+//! everybody is refused, a caller who comes a window after the jump would see just what one sees who comes after a jump to
+//! that very moment, and who must be refused. So without a trace of the jump the wait would be as long as the jump. A peek
+//! leaves none. A denial within [`CLOCK_JUMP`] never rewrites anything.
+//!
+//! The same step runs in `store/redis/take.lua`.
 
 use super::ask::Reading;
-use super::units::{Micros, Moment};
+use super::units::{CLOCK_JUMP, Micros, Moment};
 
 /// Limits up to this keep an exact log.
 pub const EXACT_LOG_LIMIT: u64 = 64;
@@ -63,7 +79,7 @@ impl Window {
     /// What a demand of `cost` sees. Nothing is changed.
     #[must_use]
     pub fn read(&self, log: &[Charge], now: Moment, cost: u64) -> Reading {
-        let current = self.slot(now);
+        let current = self.current(log, now);
         let (mut used, mut newest) = (0_u64, None);
         for charge in log {
             let slot = self.slot(charge.at).min(current);
@@ -82,8 +98,8 @@ impl Window {
 
     /// Adds `cost` to the log and drops what no longer counts.
     pub fn charge(&self, log: &mut Vec<Charge>, now: Moment, cost: u64) {
-        let current = self.slot(now);
-        self.repair(log, now);
+        self.mend(log, now);
+        let current = self.current(log, now);
         log.retain(|charge| self.counts(self.slot(charge.at), current));
         match log.last_mut() {
             Some(last) if self.slot(last.at) == current => last.cost = last.cost.saturating_add(cost),
@@ -91,21 +107,36 @@ impl Window {
         }
     }
 
-    /// After a clock that jumped back: entries from the future become entries of now. True when any was.
-    pub fn repair(&self, log: &mut [Charge], now: Moment) -> bool {
-        let current = self.slot(now);
-        let mut repaired = false;
-        for charge in log.iter_mut().filter(|charge| self.slot(charge.at) > current) {
-            charge.at = self.end_of(current);
-            repaired = true;
+    /// After a clock that jumped back: entries from the future become entries of now. False when it did not jump, and then
+    /// nothing is changed.
+    pub fn mend(&self, log: &mut [Charge], now: Moment) -> bool {
+        let current = self.current(log, now);
+        let jumped = log.last().is_some_and(|newest| self.slot(newest.at) > current);
+        if jumped {
+            for charge in log.iter_mut().filter(|charge| self.slot(charge.at) > current) {
+                charge.at = self.end_of(current);
+            }
         }
-        repaired
+        jumped
+    }
+
+    /// When the newest entry of a log stops counting; the epoch for an empty one.
+    #[must_use]
+    pub fn ends(&self, log: &[Charge]) -> Moment {
+        log.last().map_or(Moment(0), |newest| self.freed_at(self.slot(newest.at)))
     }
 
     /// When all of a charge made now is free again.
     #[must_use]
     pub fn reset_after_charge(&self, now: Moment) -> Moment {
         self.freed_at(self.slot(now))
+    }
+
+    /// The slot that `now` stands in, or that of the newest entry when the clock is behind it and did not jump.
+    fn current(&self, log: &[Charge], now: Moment) -> u64 {
+        let newest = log.last().map_or(0, |newest| self.slot(newest.at));
+        let begins = Moment(newest.saturating_mul(self.grain));
+        if begins > now && begins.since(now) <= CLOCK_JUMP { newest } else { self.slot(now) }
     }
 
     fn slot(&self, at: Moment) -> u64 {
@@ -207,8 +238,28 @@ mod tests {
         let refused = window.read(&log, back, 1);
         assert!(!refused.fits);
         assert_eq!(refused.retry_at, back.plus(MINUTE));
-        assert!(window.repair(&mut log, back));
+        assert!(window.mend(&mut log, back));
         assert!(window.read(&log, back.plus(MINUTE), 10).fits);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_a_little_changes_nothing() {
+        for window in [Window::new(10, MINUTE), Window::new(100, MINUTE)] {
+            let (mut log, at) = (Vec::new(), Moment(10_000_000_000));
+            assert!(admit(&window, &mut log, at.0, window.limit - 1).fits);
+            let (before, back) = (log.clone(), Moment(at.0 - CLOCK_JUMP.0));
+            assert!(!window.mend(&mut log, back));
+            assert_eq!(log, before);
+            assert_eq!(window.read(&log, back, 2), window.read(&log, at, 2), "no time has passed");
+            assert!(admit(&window, &mut log, back.0, 1).fits);
+            let refused = window.read(&log, back, 1);
+            assert_eq!(refused.retry_at, window.read(&log, at, 1).retry_at);
+            assert!(
+                !window.read(&log, back.plus(MINUTE), window.limit).fits,
+                "as of when the clock stood further on"
+            );
+            assert!(window.read(&log, window.ends(&log), window.limit).fits);
+        }
     }
 
     #[test]

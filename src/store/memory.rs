@@ -8,6 +8,8 @@
 //!
 //! Must never: wait for anything on the decision path.
 
+#[cfg(test)]
+mod interleavings;
 mod overflow;
 mod revocations;
 mod shard;
@@ -21,7 +23,7 @@ use crate::engine::key::Key;
 use crate::engine::revocation::Revocation;
 use crate::engine::units::{Micros, Moment};
 use crate::store::{HeldLease, LeaseLimit, MAX_ANSWERS, Renewed, Store, StoreError, StoreHealth};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use revocations::Revocations;
 use shard::{Id, Shard};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
@@ -44,6 +46,22 @@ pub enum StoreClock {
     System,
     /// Microseconds set by a test.
     Manual(Arc<AtomicU64>),
+    /// Tests only: a reading may hold its thread up, or let others go first.
+    #[doc(hidden)]
+    #[cfg(test)]
+    Scripted(Scripted),
+}
+
+/// A clock whose readings are a test's own.
+#[cfg(test)]
+#[derive(Clone)]
+pub struct Scripted(pub(crate) Arc<dyn Fn() -> Moment + Send + Sync>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Scripted {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Scripted")
+    }
 }
 
 impl StoreClock {
@@ -53,6 +71,8 @@ impl StoreClock {
         match self {
             Self::System => clock::now(),
             Self::Manual(at) => Moment(at.load(Ordering::SeqCst)),
+            #[cfg(test)]
+            Self::Scripted(read) => read.0(),
         }
     }
 }
@@ -144,45 +164,48 @@ impl MemoryStore {
     }
 
     /// Renews one lease under all its limits, or gives it back under all.
-    fn renew_one(&self, lease: &HeldLease, now: Moment) -> Renewed {
+    fn renew_one(&self, lease: &HeldLease) -> Renewed {
+        let now = self.clock.now();
         let state = if lease.token.as_deref().is_some_and(|token| self.revocations.refuses(token, now)) {
             Renewed::Revoked
         } else if lease.token_ends.is_some_and(|ends| ends <= now) {
             Renewed::Expired
-        } else if self.renew_all(lease, now) {
+        } else if self.renew_all(lease) {
             return Renewed::Held;
         } else {
             Renewed::Lost
         };
-        self.release_now(lease, now);
+        self.release_now(lease);
         state
     }
 
     /// Renews a lease under every limit; whether it is held under all that are enforced.
-    fn renew_all(&self, lease: &HeldLease, now: Moment) -> bool {
+    fn renew_all(&self, lease: &HeldLease) -> bool {
         let mut held = true;
         for one in &lease.limits {
-            let renewed = self.renew_under(one, now, &lease.id);
+            let renewed = self.renew_under(one, &lease.id);
             held &= renewed || one.weight == Weight::Shadow;
         }
         held
     }
 
     /// Gives a lease back under all its limits; true when it was held under any.
-    fn release_now(&self, lease: &HeldLease, now: Moment) -> bool {
+    fn release_now(&self, lease: &HeldLease) -> bool {
         let mut released = false;
         for one in &lease.limits {
-            released |= self.release_under(one, now, &lease.id);
+            released |= self.release_under(one, &lease.id);
         }
         released
     }
+}
 
-    /// Locks the one shard of an id.
-    fn lock(&self, id: Id) -> parking_lot::MutexGuard<'_, Shard> {
-        let index = id.shard(SHARDS);
-        // The index is below the number of shards; the first one stands in for a proof that the compiler lacks.
-        self.shards.get(index).map_or_else(|| self.shards[0].0.lock(), |shard| shard.0.lock())
+/// Locks a shard. Every lock of a shard that is waited for goes through here, so that a model can set the order.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    #[cfg(test)]
+    if let Some(guard) = interleavings::lock(shard) {
+        return guard;
     }
+    shard.lock()
 }
 
 impl Store for MemoryStore {
@@ -194,16 +217,15 @@ impl Store for MemoryStore {
     }
 
     async fn renew(&self, leases: Vec<HeldLease>, _: Duration) -> Result<Vec<Renewed>, StoreError> {
-        let now = self.clock.now();
-        Ok(leases.iter().map(|lease| self.renew_one(lease, now)).collect())
+        Ok(leases.iter().map(|lease| self.renew_one(lease)).collect())
     }
 
     async fn release(&self, lease: HeldLease, _: Duration) -> Result<bool, StoreError> {
-        Ok(self.release_now(&lease, self.clock.now()))
+        Ok(self.release_now(&lease))
     }
 
     async fn revoke(&self, revocation: Revocation, patience: Duration) -> Result<bool, StoreError> {
-        self.revocations.revoke(revocation, self.clock.now(), patience).await
+        self.revocations.revoke(revocation, self.clock.clone(), patience).await
     }
 
     fn replicas(&self) -> u64 {

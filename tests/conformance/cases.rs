@@ -165,6 +165,75 @@ pub(crate) async fn a_clock_that_jumps_back_hands_nothing_out_twice_and_the_wait
     }
 }
 
+pub(crate) async fn a_clock_that_goes_back_a_little_changes_nothing<B: Bed>(bed: B) {
+    let store = bed.store().await;
+    // An edge of calendar windows.
+    let edge = 3_640_000_000;
+    let rules = [
+        (window(2, MINUTE), vec![1, 900_000, 1_000_000]),
+        (window(200, MINUTE), vec![1, 900_000, 1_000_000]),
+        (bucket(2, MINUTE, 2), vec![1, 900_000, 1_000_000]),
+        (leases(2, MINUTE), vec![1, 900_000, 1_000_000]),
+        // A count of a later window stands while that begins within one.
+        (fixed(2, MINUTE), vec![1, 900_000, 30_000_000, 60_000_000]),
+    ];
+    for (i, (rule, backs)) in rules.into_iter().enumerate() {
+        let one = |id: &str| leasing(demand(&bed.domain(), "p", &i.to_string(), rule), id);
+        let some = |id: &str| if i == 1 { costing(one(id), 100) } else { one(id) };
+        let beside = || demand(&bed.domain(), "beside", "a", bucket(1_000, MINUTE, 1_000));
+        bed.set_clock(at(edge));
+        assert!(fits(&store, ask([some("a")])).await);
+        for back in backs {
+            bed.set_clock(at(edge));
+            let before = take(&store, ask([peeking(some("x"))])).await;
+            bed.set_clock(at(edge - back));
+            // Refused for its cost, refused beside another demand, peeked at.
+            let much = costing(some("x"), if i == 1 { 150 } else { 2 });
+            if i != 3 {
+                let refused = take(&store, ask([much.clone()])).await;
+                assert!(!refused.readings[0].fits, "{rule:?}, {back} µs back");
+                assert!(!take(&store, ask([beside(), much.clone()])).await.readings[1].fits);
+                bed.set_clock(refused.readings[0].retry_at);
+                assert!(
+                    take(&store, ask([peeking(much)])).await.readings[0].fits,
+                    "{rule:?}, {back} µs back"
+                );
+            }
+            bed.set_clock(at(edge - back));
+            take(&store, ask([peeking(some("x"))])).await;
+            bed.set_clock(at(edge));
+            let after = take(&store, ask([peeking(some("x"))])).await;
+            assert_eq!(before, after, "{rule:?}, {back} µs back and on again");
+        }
+        // A bucket has no moment of its last charge: it is emptier while the clock is behind.
+        bed.set_clock(at(if i == 2 { edge } else { edge - 900_000 }));
+        assert!(fits(&store, ask([some("b")])).await, "what is left can be used, {rule:?}");
+        for now in [edge - 900_000, edge, edge + 40_000_000] {
+            bed.set_clock(at(now));
+            let all = costing(one("c"), if i == 1 { 200 } else { 2 });
+            assert!(!take(&store, ask([all])).await.readings[0].fits, "{rule:?}");
+        }
+    }
+}
+
+pub(crate) async fn a_peek_after_a_jump_changes_nothing<B: Bed>(bed: B) {
+    let store = bed.store().await;
+    let hour = 3_600_000_000;
+    for (i, rule) in [window(2, MINUTE), window(200, MINUTE), bucket(2, MINUTE, 2), fixed(2, MINUTE)]
+        .into_iter()
+        .enumerate()
+    {
+        let one = || demand(&bed.domain(), "p", &i.to_string(), rule);
+        bed.set_clock(at(hour));
+        assert!(fits(&store, ask([one()])).await);
+        let before = take(&store, ask([peeking(one())])).await;
+        bed.set_clock(at(0));
+        take(&store, ask([peeking(one())])).await;
+        bed.set_clock(at(hour));
+        assert_eq!(take(&store, ask([peeking(one())])).await, before, "{rule:?}");
+    }
+}
+
 pub(crate) async fn leases_are_held_renewed_released_and_end_by_themselves<B: Bed>(bed: B) {
     let store = bed.store().await;
     let d = bed.domain();

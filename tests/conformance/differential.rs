@@ -1,7 +1,7 @@
 //! The same random sequences on a store and on the model, compared reading by reading.
 //!
 //! Lanes with names of their own go in step, so that their asks share calls as they do in life; the clock moves
-//! between the steps, mostly on, sometimes back. `QUOTAD_DIFF_OPS` asks for more operations, `QUOTAD_DIFF_SEED`
+//! between the steps, mostly on, sometimes back, a little or far. `QUOTAD_DIFF_OPS` asks for more operations, `QUOTAD_DIFF_SEED`
 //! repeats a run.
 
 use crate::bed::{BEGIN, Bed, PATIENCE};
@@ -84,7 +84,10 @@ fn step_clock(random: &mut Random, now: Moment) -> Moment {
         24..31 => random.below(1_500_000),
         31..36 => random.below(70_000_000),
         36 => random.below(4_000_000_000),
-        37 => random.below(300_000_000_000),
+        37 if random.once_in(2) => random.below(300_000_000_000),
+        // Back: by less than a jump, by a little more, and far.
+        37 => return Moment((now.0 - random.below(1_000)).max(BEGIN.0)),
+        38 if random.once_in(2) => return Moment((now.0 - random.below(1_000_000)).max(BEGIN.0)),
         38 => return Moment((now.0 - random.below(2_000_000)).max(BEGIN.0)),
         _ => return Moment((now.0 - random.below(4_000_000_000)).max(BEGIN.0)),
     };

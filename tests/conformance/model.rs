@@ -54,7 +54,7 @@ impl Model {
         let outcome = answer.outcome(&ask.demands);
         for (demand, reading) in ask.demands.iter().zip(&answer.readings) {
             if demand.takes() != Take::Peek {
-                self.repair(demand, now);
+                self.mend(demand, now);
                 if demand.takes().is_charged(demand.weight, reading, outcome) {
                     self.charge(demand, now);
                 }
@@ -91,23 +91,14 @@ impl Model {
         }
     }
 
-    fn repair(&mut self, demand: &Demand, now: Moment) {
+    fn mend(&mut self, demand: &Demand, now: Moment) {
         match (&demand.rule, self.state(demand)) {
             (Rule::Window(window), State::Window(log)) => {
-                window.repair(log, now);
+                window.mend(log, now);
             }
-            (Rule::Bucket(bucket), State::Bucket(tat)) => *tat = bucket.repaired(*tat, now),
-            (Rule::Fixed(fixed), State::Fixed(count)) => {
-                let current = fixed.current(*count, now);
-                if count.start > current.start {
-                    *count = current;
-                }
-            }
-            (Rule::Leases(leases), State::Leases(held)) => {
-                for lease in held {
-                    lease.ends = lease.ends.min(now.plus(leases.ttl));
-                }
-            }
+            (Rule::Bucket(bucket), State::Bucket(tat)) => *tat = bucket.mended(*tat, now),
+            (Rule::Fixed(fixed), State::Fixed(count)) => *count = fixed.mended(*count, now),
+            (Rule::Leases(leases), State::Leases(held)) => leases.mend(held, now),
             _ => unreachable!("kinds never share a key"),
         }
     }

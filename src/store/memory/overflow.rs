@@ -21,6 +21,7 @@ use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Shard};
 use super::take::Locked;
 use super::{LeaseLimit, MemoryStore};
 use crate::engine::ask::{Ask, Demand, Take};
+use crate::engine::key::Key;
 use crate::engine::rule::Rule;
 use crate::engine::units::Moment;
 use smallvec::SmallVec;
@@ -57,7 +58,8 @@ impl Spot {
 
     /// Before a charge: a new counter takes the overflow counter's state along, and a shard that sends a key to the
     /// overflow counter remembers it.
-    pub(super) fn prepare(self, locked: &mut Locked<'_>, rule: &Rule, now: Moment) {
+    pub(super) fn prepare(self, locked: &mut Locked<'_>, rule: &Rule) {
+        let now = locked.now;
         if self.charge != self.own {
             if let Some(shard) = locked.shard(self.own) {
                 shard.note_crowded(now.plus(rule.memory()));
@@ -69,18 +71,13 @@ impl Spot {
 }
 
 impl MemoryStore {
-    /// The spots of all demands, when one of them concerns an overflow counter: every shard is locked anew for that. The
-    /// caller must look again for an answer that was given meanwhile.
-    pub(super) fn cross<'a>(
-        &'a self,
-        ask: &Ask,
-        own: &[Id],
-        request: Option<Id>,
-        now: Moment,
-    ) -> (Locked<'a>, Spots) {
+    /// The spots of all demands, when one of them concerns an overflow counter: every shard is locked anew for that, and the
+    /// decision's moment is that of the new locks. The caller must look again for an answer that was given meanwhile.
+    pub(super) fn cross<'a>(&'a self, ask: &Ask, own: &[Id], request: Option<Id>) -> (Locked<'a>, Spots) {
         let over: SmallVec<[Id; 2]> =
             ask.demands.iter().map(|demand| self.id(&demand.key.overflow())).collect();
         let mut locked = self.lock_all(own.iter().chain(&over).chain(&request));
+        let now = locked.now;
         let spot = |((demand, own), over): ((&Demand, &Id), &Id)| match locked.shard(*own) {
             Some(shard) => place(shard, (*own, *over), (&demand.rule, now), self.max_keys_a_shard),
             None => Spot::own(*own),
@@ -100,7 +97,8 @@ impl MemoryStore {
     }
 
     /// Whether a demand may concern an overflow counter.
-    pub(super) fn crosses(&self, ask: &Ask, own: &[Id], locked: &mut Locked<'_>, now: Moment) -> bool {
+    pub(super) fn crosses(&self, ask: &Ask, own: &[Id], locked: &mut Locked<'_>) -> bool {
+        let now = locked.now;
         ask.demands.iter().zip(own).any(|(demand, id)| {
             locked.shard(*id).is_some_and(|shard| {
                 (shard.was_crowded(now) || shard.is_full(*id, self.max_keys_a_shard))
@@ -110,17 +108,16 @@ impl MemoryStore {
     }
 
     /// Renews a lease where it is held.
-    pub(super) fn renew_under(&self, one: &LeaseLimit, now: Moment, lease: &str) -> bool {
-        let renew = |leases: &mut HeldLeases| leases.renew(&one.limit, now, lease);
+    pub(super) fn renew_under(&self, one: &LeaseLimit, lease: &str) -> bool {
         let own = self.id(&one.key);
-        if self.overflowed() == 0 {
-            return self.lock(own).leases_mut(own).is_some_and(renew);
-        }
-        let over = self.id(&one.key.overflow());
-        let mut locked = self.lock_all([own, over].iter());
+        let over = self.overflow_id(&one.key);
+        let mut locked = self.lock_all(std::iter::once(&own).chain(&over));
+        let now = locked.now;
+        let renew = |leases: &mut HeldLeases| leases.renew(&one.limit, now, lease);
         if locked.shard(own).and_then(|shard| shard.leases_mut(own)).is_some_and(renew) {
             return true;
         }
+        let Some(over) = over else { return false };
         if !locked.shard(over).and_then(|shard| shard.leases_mut(over)).is_some_and(renew) {
             return false;
         }
@@ -141,18 +138,21 @@ impl MemoryStore {
     }
 
     /// Gives a lease back wherever it is held; false where it is nowhere.
-    pub(super) fn release_under(&self, one: &LeaseLimit, now: Moment, lease: &str) -> bool {
-        let release = |leases: &mut HeldLeases| leases.release(&one.limit, now, lease);
+    pub(super) fn release_under(&self, one: &LeaseLimit, lease: &str) -> bool {
         let own = self.id(&one.key);
-        if self.overflowed() == 0 {
-            return self.lock(own).leases_mut(own).is_some_and(release);
-        }
-        let over = self.id(&one.key.overflow());
-        let mut locked = self.lock_all([own, over].iter());
+        let over = self.overflow_id(&one.key);
+        let mut locked = self.lock_all(std::iter::once(&own).chain(&over));
+        let now = locked.now;
+        let release = |leases: &mut HeldLeases| leases.release(&one.limit, now, lease);
         let mut on = |id| locked.shard(id).and_then(|shard| shard.leases_mut(id)).is_some_and(release);
         // Both: the one may have taken it along from the other.
-        let (here, there) = (on(own), on(over));
+        let (here, there) = (on(own), over.is_some_and(on));
         here || there
+    }
+
+    /// The overflow counter of a key, when there has been need of any.
+    fn overflow_id(&self, key: &Key) -> Option<Id> {
+        (self.overflowed() > 0).then(|| self.id(&key.overflow()))
     }
 }
 
@@ -222,7 +222,6 @@ mod tests {
     use crate::engine::ask::Weight;
     use crate::engine::bucket::Bucket;
     use crate::engine::fixed::Fixed;
-    use crate::engine::key::Key;
     use crate::engine::leases::Leases;
     use crate::engine::units::Micros;
     use crate::engine::window::Window;
@@ -378,7 +377,7 @@ mod tests {
                     1 => world.wait(wait),
                     2 => {
                         let lease = world.lease(&subject, leases, &id);
-                        let (renewed, now) = (world.store.renew_one(&lease, Moment(world.now())), world.now());
+                        let (renewed, now) = (world.store.renew_one(&lease), world.now());
                         let known = own.get(&id).is_some_and(|ends| *ends > now);
                         prop_assert_eq!(renewed == Renewed::Held, known, "{} of a lease that is held: {}", id, known);
                         if known {
@@ -387,9 +386,9 @@ mod tests {
                     }
                     3 => {
                         let lease = world.lease(&subject, leases, &id);
-                        world.store.release_now(&lease, Moment(world.now()));
+                        world.store.release_now(&lease);
                         own.remove(&id);
-                        prop_assert_eq!(world.store.renew_one(&lease, Moment(world.now())), Renewed::Lost);
+                        prop_assert_eq!(world.store.renew_one(&lease), Renewed::Lost);
                     }
                     _ => {
                         if world.take(("p", &subject), Rule::Leases(leases), 1, Some(&id)) {
@@ -432,9 +431,7 @@ mod tests {
         world.flood("filler", Rule::Bucket(Bucket::new(1, SHORT, 1)));
         assert!(world.take(("p", "one"), Rule::Leases(leases), 1, Some("a")));
         assert!(world.store.overflowed() > FLOOD / 2, "on the overflow counter");
-        let renews = |world: &World| {
-            world.store.renew_one(&world.lease("one", leases, "a"), Moment(world.now())) == Renewed::Held
-        };
+        let renews = |world: &World| world.store.renew_one(&world.lease("one", leases, "a")) == Renewed::Held;
         for _ in 0..6 {
             world.wait(WINDOW.0 / 2);
             // Who asks sweeps what is over.

@@ -6,6 +6,7 @@
 //! A caller's patience bounds its wait. A revocation whose caller left before its turn at the disk is not written; one
 //! that was being written then is in force, and the caller is told that nobody knows.
 
+use super::StoreClock;
 use crate::clock;
 use crate::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
 use crate::engine::units::{Micros, Moment};
@@ -115,12 +116,12 @@ impl Revocations {
     pub(super) async fn revoke(
         &self,
         revocation: Revocation,
-        now: Moment,
+        clock: StoreClock,
         patience: Duration,
     ) -> Result<bool, StoreError> {
         let (held, disk) = (Arc::clone(&self.held), Arc::clone(&self.disk));
         if !self.durable {
-            return keep(&held, &mut disk.lock(), &revocation, now);
+            return keep(&held, &mut disk.lock(), &revocation, &clock);
         }
         // None: a caller without a deadline waits as long as the disk takes.
         let until = clock::monotonic().checked_add(patience);
@@ -130,7 +131,7 @@ impl Revocations {
             if until.is_some_and(|until| clock::monotonic() >= until) {
                 return Err(StoreError::Timeout(patience));
             }
-            keep(&held, &mut disk, &revocation, now)
+            keep(&held, &mut disk, &revocation, &clock)
         });
         match tokio::time::timeout(patience, written).await {
             Ok(written) => written.unwrap_or_else(|error| Err(StoreError::Disk(error.to_string()))),
@@ -147,13 +148,15 @@ impl Revocations {
     }
 }
 
-/// Writes a revocation, to disk first. The lock on the disk makes the order of both the same.
+/// Writes a revocation, to disk first. The lock on the disk makes the order of both the same, and the clock is read under
+/// it: a subject's revocation that waited for its turn covers what was issued until it is in force.
 fn keep(
     held: &RwLock<HashMap<Box<str>, Entry>>,
     disk: &mut Disk,
     revocation: &Revocation,
-    now: Moment,
+    clock: &StoreClock,
 ) -> Result<bool, StoreError> {
+    let now = clock.now();
     let name = match &revocation.target {
         Target::TokenId(id) => name(&revocation.issuer, "id", id),
         Target::Subject(subject) => name(&revocation.issuer, "sub", subject),
@@ -267,6 +270,10 @@ mod tests {
     const NOW: Moment = Moment(1_700_000_000_500_000);
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    fn at(now: Moment) -> StoreClock {
+        StoreClock::Manual(Arc::new(std::sync::atomic::AtomicU64::new(now.0)))
+    }
+
     fn by_id(id: &str, until: Moment) -> Revocation {
         Revocation { issuer: "iss".into(), target: Target::TokenId(id.into()), keep: Keep::Until(until) }
     }
@@ -287,8 +294,8 @@ mod tests {
         let until = NOW.plus(Micros::from_seconds(60));
         {
             let revocations = Revocations::open(Some(folder.path())).unwrap();
-            assert!(revocations.revoke(by_id("t1", until), NOW, PATIENCE).await.unwrap());
-            assert!(!revocations.revoke(by_id("t1", until), NOW, PATIENCE).await.unwrap());
+            assert!(revocations.revoke(by_id("t1", until), at(NOW), PATIENCE).await.unwrap());
+            assert!(!revocations.revoke(by_id("t1", until), at(NOW), PATIENCE).await.unwrap());
             assert!(matches!(Revocations::open(Some(folder.path())), Err(DataDirError::InUse(_))));
         }
         let again = Revocations::open(Some(folder.path())).unwrap();
@@ -305,15 +312,15 @@ mod tests {
             target: Target::Subject("alice".into()),
             keep: Keep::For(Micros::from_seconds(3_600)),
         };
-        assert!(revocations.revoke(revocation.clone(), NOW, PATIENCE).await.unwrap());
+        assert!(revocations.revoke(revocation.clone(), at(NOW), PATIENCE).await.unwrap());
         assert!(revocations.refuses(&probe("x", Some(1_700_000_000)), NOW));
         assert!(!revocations.refuses(&probe("x", Some(1_700_000_001)), NOW));
         assert!(revocations.refuses(&probe("x", None), NOW));
         assert!(
-            !revocations.revoke(revocation.clone(), NOW.plus(Micros(1)), PATIENCE).await.unwrap(),
+            !revocations.revoke(revocation.clone(), at(NOW.plus(Micros(1))), PATIENCE).await.unwrap(),
             "the same second"
         );
-        assert!(revocations.revoke(revocation, NOW.plus(Micros::SECOND), PATIENCE).await.unwrap());
+        assert!(revocations.revoke(revocation, at(NOW.plus(Micros::SECOND)), PATIENCE).await.unwrap());
     }
 
     #[tokio::test]
@@ -330,11 +337,11 @@ mod tests {
         held.await.unwrap();
         let until = NOW.plus(Micros::from_seconds(60));
         let short = Duration::from_millis(20);
-        let late = revocations.revoke(by_id("late", until), NOW, short).await;
+        let late = revocations.revoke(by_id("late", until), at(NOW), short).await;
         assert_eq!(late, Err(StoreError::Timeout(short)));
         release.send(()).unwrap();
         slow.join().unwrap();
-        assert!(revocations.revoke(by_id("next", until), NOW, PATIENCE).await.unwrap());
+        assert!(revocations.revoke(by_id("next", until), at(NOW), PATIENCE).await.unwrap());
         // The late one's turn has come and gone when nobody else holds the disk.
         let gone = async {
             while Arc::strong_count(&revocations.disk) > 1 {
@@ -352,10 +359,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let revocations = Revocations::open(Some(folder.path())).unwrap();
         let until = NOW.plus(Micros::from_seconds(60));
-        let late = revocations.revoke(by_id("late", until), NOW, Duration::ZERO).await;
+        let late = revocations.revoke(by_id("late", until), at(NOW), Duration::ZERO).await;
         assert_eq!(late, Err(StoreError::Timeout(Duration::ZERO)));
         // Without a deadline there is no end to the wait, and no overflow.
-        assert!(revocations.revoke(by_id("next", until), NOW, Duration::MAX).await.unwrap());
+        assert!(revocations.revoke(by_id("next", until), at(NOW), Duration::MAX).await.unwrap());
         assert!(!revocations.refuses(&probe("late", None), NOW));
     }
 }

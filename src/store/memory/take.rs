@@ -1,10 +1,17 @@
 //! The atomic step: lock the shards of all keys in one order, read everything, then charge everything or nothing.
 //!
 //! Lock order is by shard index, so two decisions never wait for each other in a circle.
+//!
+//! Promise: the moment of a decision is read when all its locks are held, and so the moments of the decisions on one key
+//! are in the order in which these see its state. A thread that is held up, before its locks or with them, for however
+//! long, is never behind what another one charged; what looks as if it came from the future did so because the clock
+//! itself went back (`engine/units.rs`, `CLOCK_JUMP`). [`Locked`] carries the moment, and nothing else makes one.
+//!
+//! Must never: read or change a counter or a lease at a moment that was read before its lock.
 
 use super::overflow::{Spot, Spots};
 use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Remembered, Shard};
-use super::{MemoryStore, SHARDS};
+use super::{MemoryStore, SHARDS, lock};
 use crate::engine::ask::{Answer, AnswerRoom, Ask, Demand, Reading, Take};
 use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
@@ -14,20 +21,24 @@ use std::fmt::Write as _;
 
 type Ids = SmallVec<[Id; 2]>;
 
-/// The locked shards of one decision.
+/// The locked shards of one decision, and its moment.
 /// Nothing of another decision on the same keys happens between the first reading and the last charge.
-pub(super) struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>);
+pub(super) struct Locked<'a> {
+    shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>,
+    /// Read when all of them were locked.
+    pub(super) now: Moment,
+}
 
 impl Locked<'_> {
     /// The shard of an id; it is there for every id that was locked.
     pub(super) fn shard(&mut self, id: Id) -> Option<&mut Shard> {
         let index = id.shard(SHARDS);
-        self.0.iter_mut().find(|(other, _)| *other == index).map(|(_, shard)| &mut **shard)
+        self.shards.iter_mut().find(|(other, _)| *other == index).map(|(_, shard)| &mut **shard)
     }
 
     /// The first answer to this request, if it was asked before.
-    fn remembered(&mut self, request: Option<Id>, now: Moment) -> Option<Answer> {
-        let id = request?;
+    fn remembered(&mut self, request: Option<Id>) -> Option<Answer> {
+        let (id, now) = (request?, self.now);
         self.shard(id)?.remembered(id, now).cloned()
     }
 }
@@ -38,27 +49,30 @@ impl MemoryStore {
     /// A revoked token is found before anything is locked. A request that was answered before gets that answer again.
     /// Where a demand concerns an overflow counter, the locks are let go and taken again with its shard.
     pub(super) fn take_now(&self, ask: &Ask) -> Answer {
-        let now = self.clock.now();
-        if ask.token.as_deref().is_some_and(|token| self.revocations.refuses(token, now)) {
-            return Answer { now, revoked: true, ..Answer::default() };
+        if let Some(token) = ask.token.as_deref() {
+            let now = self.clock.now();
+            if self.revocations.refuses(token, now) {
+                return Answer { now, revoked: true, ..Answer::default() };
+            }
         }
         let request = self.request_id(ask);
         let own: Ids = ask.demands.iter().map(|demand| self.id(&demand.key)).collect();
         let mut locked = self.lock_all(own.iter().chain(&request));
-        if let Some(answer) = locked.remembered(request, now) {
+        if let Some(answer) = locked.remembered(request) {
             return answer;
         }
         let mut spots: Spots = own.iter().map(|id| Spot::own(*id)).collect();
-        if self.crosses(ask, &own, &mut locked, now) {
+        if self.crosses(ask, &own, &mut locked) {
             drop(locked);
-            (locked, spots) = self.cross(ask, &own, request, now);
+            (locked, spots) = self.cross(ask, &own, request);
             // The locks were let go: a repetition of this request may have been answered meanwhile.
-            if let Some(answer) = locked.remembered(request, now) {
+            if let Some(answer) = locked.remembered(request) {
                 return answer;
             }
         }
+        let now = locked.now;
         let readings =
-            ask.demands.iter().zip(&spots).map(|(demand, spot)| read(&mut locked, spot.read, demand, now));
+            ask.demands.iter().zip(&spots).map(|(demand, spot)| read(&mut locked, spot.read, demand));
         let answer = Answer { now, readings: readings.collect(), ..Answer::default() };
         let outcome = answer.outcome(&ask.demands);
         for ((demand, spot), reading) in ask.demands.iter().zip(&spots).zip(&answer.readings) {
@@ -67,7 +81,7 @@ impl MemoryStore {
             }
             let charge = demand.takes().is_charged(demand.weight, reading, outcome);
             if charge {
-                spot.prepare(&mut locked, &demand.rule, now);
+                spot.prepare(&mut locked, &demand.rule);
             }
             if let Some(shard) = locked.shard(spot.charge) {
                 settle(shard, spot.charge, demand, now, charge);
@@ -81,14 +95,15 @@ impl MemoryStore {
                 shard.remember(id, remembered, self.max_answers_a_shard);
             }
         }
-        self.sweep(locked, now);
+        self.sweep(locked);
         answer
     }
 
-    /// Sweeps the decision's own shards, and now and then one that nobody may be asking any more.
-    fn sweep(&self, mut locked: Locked<'_>, now: Moment) {
-        let (now, mut other) = (Moment(now.0.saturating_sub(self.hold.0)), None);
-        for (index, shard) in &mut locked.0 {
+    /// Sweeps the decision's own shards, and now and then one that nobody may be asking any more. What was over at the
+    /// decision's moment is over for good, so that moment serves for the other shard too.
+    fn sweep(&self, mut locked: Locked<'_>) {
+        let (now, mut other) = (Moment(locked.now.0.saturating_sub(self.hold.0)), None);
+        for (index, shard) in &mut locked.shards {
             other = shard.sweep(now).map(|turn| (*index + turn) % SHARDS).or(other);
         }
         drop(locked);
@@ -112,18 +127,20 @@ impl MemoryStore {
         Some(Id::new(self.hash(text.as_bytes()), self.hash(first.key.domain().as_bytes())))
     }
 
-    /// Locks every shard that is concerned, each once, by ascending index.
+    /// Locks every shard that is concerned, each once, by ascending index, and then reads the clock.
     pub(super) fn lock_all<'a>(&self, ids: impl Iterator<Item = &'a Id>) -> Locked<'_> {
         let mut indexes: SmallVec<[usize; 4]> = ids.map(|id| id.shard(SHARDS)).collect();
         indexes.sort_unstable();
         indexes.dedup();
-        let shards = indexes.into_iter().filter_map(|index| Some((index, self.shards.get(index)?.0.lock())));
-        Locked(shards.collect())
+        let shards = indexes.into_iter().filter_map(|index| Some((index, lock(&self.shards.get(index)?.0))));
+        let shards = shards.collect();
+        Locked { shards, now: self.clock.now() }
     }
 }
 
 /// What a demand sees; a key without a state is an untouched one.
-fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand, now: Moment) -> Reading {
+fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand) -> Reading {
+    let now = locked.now;
     let Some(shard) = locked.shard(id) else { return Reading::default() };
     let cost = u64::from(demand.cost);
     match &demand.rule {
@@ -143,31 +160,31 @@ fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand, now: Moment) -> Readin
     }
 }
 
-/// Charges, or only mends what a clock that jumped back left in the future.
+/// Charges. Where nothing is charged, nothing changes unless the clock jumped back: what that left in the future is mended.
 fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool) {
     let cost = u64::from(demand.cost);
     match &demand.rule {
         Rule::Window(window) if charge => {
-            let ends = window.reset_after_charge(now);
             if let Some(log) = shard.logs.get_mut(id) {
                 window.charge(&mut log.charges, now, cost);
-                log.ends = ends;
+                log.ends = window.ends(&log.charges);
             } else {
                 let mut charges = Vec::new();
                 window.charge(&mut charges, now, cost);
+                let ends = window.ends(&charges);
                 shard.put_log(id, Log { charges, ends });
             }
         }
         Rule::Window(window) => {
             if let Some(log) = shard.logs.get_mut(id)
-                && window.repair(&mut log.charges, now)
+                && window.mend(&mut log.charges, now)
             {
-                log.ends = window.reset_after_charge(now);
+                log.ends = window.ends(&log.charges);
             }
         }
         Rule::Bucket(bucket) => {
             let stored = shard.buckets.get(id).map_or(0, |arrival| arrival.0);
-            let tat = if charge { bucket.charged(stored, now, cost) } else { bucket.repaired(stored, now) };
+            let tat = if charge { bucket.charged(stored, now, cost) } else { bucket.mended(stored, now) };
             if tat != stored {
                 shard.put_bucket(id, Arrival(tat));
             }
@@ -175,17 +192,17 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
         Rule::Fixed(fixed) => {
             let stored = shard.counts.get(id).map(|counted| counted.count).unwrap_or_default();
             let count =
-                if charge { fixed.taken(demand.take, stored, now, cost) } else { fixed.current(stored, now) };
-            // Only a refund leaves nothing of something, and that has to be kept.
-            if count != stored && (count.units > 0 || demand.take == Take::Refund) {
-                shard.put_count(id, Counted { count, ends: fixed.edge(now) });
+                if charge { fixed.taken(demand.take, stored, now, cost) } else { fixed.mended(stored, now) };
+            // Only a refund leaves nothing of something, and that has to be kept; a charge of nothing makes no counter.
+            if count != stored && (count.units > 0 || !charge || demand.take == Take::Refund) {
+                shard.put_count(id, Counted { count, ends: fixed.ends(count) });
             }
         }
         Rule::Leases(leases) => {
             let lease = demand.lease.as_deref().unwrap_or_default();
             match shard.leases_mut(id) {
                 Some(held) if charge => leases.charge(&mut held.0, now, lease),
-                Some(held) => leases.repair(&mut held.0, now),
+                Some(held) => leases.mend(&mut held.0, now),
                 None if charge => {
                     let mut held = Vec::new();
                     leases.charge(&mut held, now, lease);

@@ -3,10 +3,11 @@
 //! A key must outlive what it says; how much longer is a matter of cost. Setting an expiry is half the price of a
 //! write, so a counter gets half as long again and then needs no new expiry until that half is used up.
 
-use crate::engine::units::Micros;
+use crate::engine::units::{CLOCK_JUMP, Micros};
 
-/// What a key lives beyond its need, so that the server's coarser clock never ends it early.
-const MARGIN: Micros = Micros(1_000_000);
+/// What a key lives beyond its need, so that the server's coarser clock never ends it early, and what a charge made as of
+/// a moment that the clock went back from (see [`CLOCK_JUMP`]) needs beyond a charge made now.
+const MARGIN: Micros = Micros(CLOCK_JUMP.0.saturating_mul(2));
 
 /// The expiry of a key, in microseconds but for [`Life::px`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

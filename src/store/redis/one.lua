@@ -11,21 +11,22 @@ local get, put = struct.unpack, struct.pack
 local time = redis.call('TIME') -- the store's clock
 local now = time[1] * 1000000 + time[2]
 local key, TOO_LARGE = KEYS[1], 9007199254740992 -- 2^53
+local CLOCK_JUMP = 1000000 -- of engine/units.rs
 local kind, take, need, keep, n1, n2, n3, n4, px = get('<BBdddddds', ARGV[1])
 local s = redis.pcall('GET', key) -- a table for a key of another type, whose length is 0
 
 if kind == 2 then
-  local at, ends, repaired = now, 0, false
+  local at, ends, mended = now, 0, false
   if s then
     if #s ~= 16 then return put('<dd', now, -2) end
     at, ends = get('<dd', s)
     if not (at >= 0 and at < TOO_LARGE) then return put('<dd', now, -2) end
-    if at > now + n1 then at, ends, repaired = now + n1, 0, true end
+    if at > now + n1 + CLOCK_JUMP then at, ends, mended = now + n1, 0, true end
     if at < now then at = now end
   end
   local offset = at - now
   if offset + n2 <= n1 then at = at + n2
-  elseif not repaired then take = 1 end
+  elseif not mended then take = 1 end
   if take == 0 then
     if ends < now + need then redis.call('SET', key, put('<dd', at, now + keep), 'PX', px)
     else redis.call('SETRANGE', key, '0', put('<d', at)) end
@@ -34,20 +35,24 @@ if kind == 2 then
 end
 
 if kind == 3 then
-  local start, units, ends, current = 0, 0, 0, now - now % n3
+  local start, units, ends, current, later, mended = 0, 0, 0, now - now % n3, 0, false
   if s then
-    if #s ~= 24 then return put('<dd', now, -2) end
+    if #s ~= 24 then return put('<ddd', now, -2, 0) end
     start, units, ends = get('<ddd', s)
-    if not (start >= 0 and start < TOO_LARGE and units >= 0 and units < TOO_LARGE) then return put('<dd', now, -2) end
-    if start < current then units = 0 end
+    if not (start >= 0 and start < TOO_LARGE and units >= 0 and units < TOO_LARGE) then
+      return put('<ddd', now, -2, 0)
+    end
+    if start < current then units = 0
+    elseif start - now > math.max(n3, CLOCK_JUMP) then mended = true -- the clock jumped back
+    elseif start > now then current, later = start, start - now end -- no time has passed
   end
   local used = units
   if take == 3 then
-    if used == 0 and start <= current then take = 1 end
+    if used == 0 and not mended then take = 1 end
     units = used > n2 and used - n2 or 0
   elseif take == 2 or used + n2 <= n1 then
     units = used + n2 < TOO_LARGE and used + n2 or TOO_LARGE - 1
-  elseif start <= current then take = 1 end
+  elseif not mended then take = 1 end
   if take ~= 1 then
     if start ~= current or ends < now + need then
       redis.call('SET', key, put('<ddd', current, units, now + keep), 'PX', px)
@@ -55,10 +60,10 @@ if kind == 3 then
       redis.call('SETRANGE', key, '8', put('<d', units))
     end
   end
-  return put('<dd', now, used)
+  return put('<ddd', now, used, later)
 end
 
-local slot, at, total, before, ends, from, size, repaired = now - now % n4, false, 0, 0, 0, 17, 16, false
+local slot, at, total, before, ends, from, size, mended = now - now % n4, false, 0, 0, 0, 17, 16, false
 if s then
   size = #s
   if size < 32 or size % 16 ~= 0 then return put('<dddd', now, -2, 0, 0) end
@@ -67,7 +72,9 @@ if s then
   if not (at >= 0 and at < TOO_LARGE and total >= before and total < TOO_LARGE) then
     return put('<dddd', now, -2, 0, 0)
   end
-  if at - at % n4 > slot then -- the clock jumped back: entries from the future become one of now
+  local newest = at - at % n4
+  if newest > slot and newest - now <= CLOCK_JUMP then slot = newest -- no time has passed
+  elseif newest > slot then -- the clock jumped back: entries from the future become one of now
     local last = size - 15
     while last > 17 do
       local earlier = get('<d', s, last - 16)
@@ -76,7 +83,7 @@ if s then
     end
     at = slot + n4 - 1
     s = string.sub(s, 1, last - 1) .. put('<dd', at, total)
-    size, ends, repaired = last + 15, 0, true
+    size, ends, mended = last + 15, 0, true
   end
   if at - at % n4 + n3 <= slot then
     at, total, before, ends, size = false, 0, 0, 0, 16
@@ -105,7 +112,7 @@ if used + n2 > n1 then
     end
     retry = freed - freed % n4 + n3 - now
   end
-  if repaired and take == 0 then
+  if mended and take == 0 then
     redis.call('SET', key, put('<dd', now + keep, before) .. string.sub(s, from), 'PX', px)
   end
   return put('<dddd', now, used, retry, reset)

@@ -15,7 +15,7 @@ use fred::types::Key as RedisKey;
 use std::collections::HashMap;
 
 /// The bits of a row's flags that say what becomes of it, [`Take::number`]. A peek leaves the counter as it is, even
-/// one to be repaired.
+/// one to be mended.
 const TAKE: u8 = 3;
 /// Flag of a row among the others: it may fail to fit without refusing its ask.
 const SHADOW: u8 = 4;

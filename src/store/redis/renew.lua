@@ -16,7 +16,8 @@ local now = time[1] * 1000000 + time[2]
 local now_text = string.format('%.0f', now)
 local stream, KEYS = cmsgpack.unpack(ARGV[1]), KEYS
 
--- Drops what has ended and shortens ends beyond a ttl from now (the clock jumped back), once a key.
+local CLOCK_JUMP = 1000000 -- of engine/units.rs
+-- Drops what has ended and shortens ends far beyond a ttl from now (the clock jumped back), once a key.
 local settled = {}
 local function settle(k, ttl)
   if settled[k] ~= nil then return settled[k] end
@@ -26,8 +27,11 @@ local function settle(k, ttl)
     settled[k] = false
     return false
   end
-  local late = call('ZRANGEBYSCORE', key, '(' .. latest, '+inf')
-  for m = 1, #late do call('ZADD', key, 'XX', latest, late[m]) end
+  local last = call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  if last and last - now > ttl + CLOCK_JUMP then
+    local late = call('ZRANGEBYSCORE', key, '(' .. latest, '+inf')
+    for m = 1, #late do call('ZADD', key, 'XX', latest, late[m]) end
+  end
   settled[k] = true
   return true
 end

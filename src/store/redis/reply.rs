@@ -52,13 +52,14 @@ fn policy(demand: &Demand) -> &str {
     after.rsplit_once(':').map_or(after, |(policy, _)| policy)
 }
 
-/// One demand's numbers among the groups; none when the reply ends early. A window sends three numbers, another
-/// rule one, and a bad key as many as a good one, so that the next ask is found.
+/// One demand's numbers among the groups; none when the reply ends early. A sliding window sends three numbers, a fixed
+/// one two, a bucket one, and a bad key as many as a good one, so that the next ask is found.
 fn grouped(numbers: &mut Numbers<'_>, ask: &Ask, now: Moment) -> Option<Result<Answer, StoreError>> {
     let demand = ask.demands.first()?;
     let first = numbers.next()?;
     let rest = match demand.rule {
         Rule::Window(_) => (numbers.next()?, numbers.next()?),
+        Rule::Fixed(_) => (numbers.next()?, 0.0),
         _ => (0.0, 0.0),
     };
     if first < 0.0 {
@@ -76,17 +77,19 @@ fn grouped(numbers: &mut Numbers<'_>, ask: &Ask, now: Moment) -> Option<Result<A
 /// findings are sent.
 fn counter(demand: &Demand, now: Moment, raw: [u64; 3]) -> Option<Reading> {
     let cost = u64::from(demand.cost);
-    let [level, retry, reset] = raw;
+    let [level, second, reset] = raw;
     match demand.rule {
         Rule::Window(window) => Some(Reading {
             fits: level.saturating_add(cost) <= window.limit,
             level,
-            retry_at: later_or_never(now, retry),
+            retry_at: later_or_never(now, second),
             reset_at: now.plus(Micros(reset)),
         }),
         Rule::Bucket(bucket) => Some(bucket.read(later_or_never(now, level).0, now, cost)),
         Rule::Fixed(fixed) => {
-            let start = Moment(now.0 - now.0 % fixed.window.0.max(1));
+            let current = Moment(now.0 - now.0 % fixed.window.0.max(1));
+            // The clock went back over an edge: the count is that of the later window.
+            let start = if second > 0 { now.plus(Micros(second)) } else { current };
             Some(fixed.read_for(demand.take, Count { start, units: level }, now, cost))
         }
         Rule::Leases(_) => None,

@@ -72,6 +72,16 @@ impl Scripts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::units::CLOCK_JUMP;
+
+    #[test]
+    fn the_scripts_and_the_engine_agree_on_what_is_a_jump() {
+        let scripts = Scripts::new(None);
+        let line = format!("local CLOCK_JUMP = {} -- of engine/units.rs\n", CLOCK_JUMP.0);
+        for script in [&scripts.one, &scripts.take, &scripts.renew, &scripts.release] {
+            assert_eq!(script.source.matches(&line).count(), 1);
+        }
+    }
 
     #[test]
     fn every_script_of_the_store_reads_the_clock_once_and_declares_itself() {

@@ -23,7 +23,7 @@
 -- reply doubles, little-endian: now, then each ask of the groups; offsets are from now:
 --             1 used, retry offset or 0, reset offset
 --             2 arrival time's offset, at least 0
---             3 used
+--             3 used, offset of the window's start or 0: above 0 in a later window, before which the clock went back
 --           and -2 and zeros for a key of another type, or with no value of ours: nothing is charged.
 --           Then each ask of ARGV[2], by its state: 0, then for each demand: 1 when it fits or 0, level, retry offset
 --           or 0, reset offset; a bucket's level is an offset. -1, revoked. -2, key: as above. -3, now, how many
@@ -33,12 +33,17 @@
 -- {arrival time, ends}, fixed {start, units, ends}; `ends` is when the key's expiry falls due. Leases are a sorted
 -- set by end; revocations are text, see revoke.lua; a kept answer is {ends, now, numbers...}.
 --
+-- A clock that goes back by no more than CLOCK_JUMP (a fixed window's: by no more than a window) changes nothing. One that
+-- jumped: what lies in the future is brought back to now and written so unless it is only peeked at; the engine's modules
+-- say why, and what holds.
+--
 -- Complexity: O(KEYS), and O(log entries) a window or lease. Reads and checks come before an ask's first write.
 local call, get, put = redis.call, struct.unpack, struct.pack
 local time = redis.call('TIME') -- the store's clock
 local now = time[1] * 1000000 + time[2]
 local KEYS, groups, rest = KEYS, ARGV[1], ARGV[2]
 local TOO_LARGE = 9007199254740992 -- 2^53
+local CLOCK_JUMP = 1000000 -- of engine/units.rs
 local kinds, counters, value, values = string.byte(groups), #KEYS, nil, nil
 
 -- A key of another type reads as a table here; no load below takes it for a value of ours.
@@ -74,29 +79,31 @@ if rest or kinds % 2 == 1 then
   end
 
   -- What counts of a window's value: newest moment (false: nothing), running total, total before the oldest entry
-  -- that counts, byte of that entry, whether it must be written whole, the value, whether it was repaired. Nil when
-  -- it is not ours. After a clock that jumped back, entries from the future are repaired to now.
+  -- that counts, byte of that entry, whether it must be written whole, the value, whether it was mended, the slot that it
+  -- is read in. Nil when it is not ours. After a clock that jumped back, entries from the future are brought to now.
   load_window = function(s, need, memory, grain)
-    if not s then return false, 0, 0, 17, true, '', false end
+    if not s then return false, 0, 0, 17, true, '', false, now - now % grain end
     local size = #s
     if size < 32 or size % 16 ~= 0 then return nil end
     local ends, before = get('<dd', s)
     local at, total = get('<dd', s, size - 15)
     if not (at >= 0 and at < TOO_LARGE and total >= before and total < TOO_LARGE) then return nil end
-    local slot, from, whole, repaired = now - now % grain, 17, ends < now + need, false
-    if at - at % grain > slot then
+    local slot, from, whole, mended = now - now % grain, 17, ends < now + need, false
+    local newest = at - at % grain
+    if newest > slot and newest - now <= CLOCK_JUMP then slot = newest
+    elseif newest > slot then
       at = slot + grain - 1
       s = string.sub(s, 1, 16 * first_above(s, 0, size / 16 - 1, 1, grain, slot)) .. put('<dd', at, total)
-      size, whole, repaired = #s, true, true
+      size, whole, mended = #s, true, true
     end
-    if at - at % grain + memory <= slot then return false, 0, 0, 17, true, '', repaired end
+    if at - at % grain + memory <= slot then return false, 0, 0, 17, true, '', mended, slot end
     local first = get('<d', s, 17)
     if first - first % grain + memory <= slot then
       local oldest = first_above(s, 1, size / 16 - 1, 1, grain, slot - memory)
       before, from, whole = get('<d', s, 16 * oldest - 7), 16 * oldest + 1, true
       if not (total >= before) then return nil end
     end
-    return at, total, before, from, whole, s, repaired
+    return at, total, before, from, whole, s, mended, slot
   end
 
   -- The offset of the moment at which the running total before the oldest entry that counts reaches `target`.
@@ -130,14 +137,14 @@ if rest or kinds % 2 == 1 then
 end
 
 if rest or kinds % 4 >= 2 then
-  -- A bucket's arrival time, whether the value must be written whole, whether it was repaired; nil when it is not
+  -- A bucket's arrival time, whether the value must be written whole, whether it was mended; nil when it is not
   -- ours.
   load_bucket = function(s, need, tolerance)
     if not s then return 0, true, false end
     if #s ~= 16 then return nil end
     local at, ends = get('<dd', s)
     if not (at >= 0 and at < TOO_LARGE) then return nil end
-    if at > now + tolerance then return now + tolerance, true, true end
+    if at > now + tolerance + CLOCK_JUMP then return now + tolerance, true, true end
     return at, ends < now + need, false
   end
 
@@ -148,15 +155,17 @@ if rest or kinds % 4 >= 2 then
 end
 
 if rest or kinds >= 4 then
-  -- The units of the current window, whether the value must be written whole, whether it was repaired; nil when
-  -- it is not ours.
+  -- The units of the current window, whether the value must be written whole, whether it was mended, the window's start;
+  -- nil when it is not ours.
   load_fixed = function(s, need, window)
-    if not s then return 0, true, false end
+    local current = now - now % window
+    if not s then return 0, true, false, current end
     if #s ~= 24 then return nil end
     local start, units, ends = get('<ddd', s)
     if not (start >= 0 and start < TOO_LARGE and units >= 0 and units < TOO_LARGE) then return nil end
-    local current = now - now % window
-    return start >= current and units or 0, start ~= current or ends < now + need, start > current
+    if start - now > math.max(window, CLOCK_JUMP) then return units, true, true, current end
+    if start > now then return units, ends < now + need, false, start end
+    return start >= current and units or 0, start ~= current or ends < now + need, false, current
   end
 
   -- The units after `n` more, below what a double holds; or after `n` less.
@@ -165,8 +174,8 @@ if rest or kinds >= 4 then
     return units + n < TOO_LARGE and units + n or TOO_LARGE - 1
   end
 
-  write_fixed = function(key, units, whole, window, keep, px)
-    if whole then call('SET', key, put('<ddd', now - now % window, units, now + keep), 'PX', px)
+  write_fixed = function(key, units, whole, start, keep, px)
+    if whole then call('SET', key, put('<ddd', start, units, now + keep), 'PX', px)
     else call('SETRANGE', key, '8', put('<d', units)) end
   end
 end
@@ -182,11 +191,11 @@ while position <= length do
     local key, s = KEYS[k], value or values and values[k]
     if counts then count = string.byte(groups, body + i - 1) end
     if kind == 1 then
-      local at, total, before, from, whole, text, repaired = load_window(s, need, n3, n4)
+      local at, total, before, from, whole, text, mended, slot = load_window(s, need, n3, n4)
       if at == nil then
         for _ = 1, count do asks = asks + 1 out[asks] = put('<ddd', -2, 0, 0) end
       else
-        local slot, how = now - now % n4, 0
+        local how = 0
         for _ = 1, count do
           local over, retry = total - before + n2 - n1, 0
           if over > 0 and n2 <= n1 then retry = retry_offset(text, from, at, before + over, n3, n4) end
@@ -198,16 +207,16 @@ while position <= length do
             elseif how == 0 then how = 2 end
           end
         end
-        if how > 0 or repaired and not peek then
+        if how > 0 or mended and not peek then
           write_window(key, text, from, how, at, total, before, whole, keep, px)
         end
       end
     elseif kind == 2 then
-      local at, whole, repaired = load_bucket(s, need, n1)
+      local at, whole, mended = load_bucket(s, need, n1)
       if not at then
         for _ = 1, count do asks = asks + 1 out[asks] = put('<d', -2) end
       else
-        local latest, charged = now + n1 - n2, repaired
+        local latest, charged = now + n1 - n2, mended
         for _ = 1, count do
           local offset = at > now and at - now or 0
           asks = asks + 1
@@ -217,19 +226,19 @@ while position <= length do
         if charged and not peek then write_bucket(key, at, whole, keep, px) end
       end
     else
-      local units, whole, repaired = load_fixed(s, need, n3)
+      local units, whole, mended, start = load_fixed(s, need, n3)
       if not units then
-        for _ = 1, count do asks = asks + 1 out[asks] = put('<d', -2) end
+        for _ = 1, count do asks = asks + 1 out[asks] = put('<dd', -2, 0) end
       else
-        local charged = repaired
+        local charged = mended
         for _ = 1, count do
           asks = asks + 1
-          out[asks] = put('<d', units)
+          out[asks] = put('<dd', units, start > now and start - now or 0)
           if take >= 2 and (take == 2 or units > 0) or units + n2 <= n1 and take == 0 then
             units, charged = more_or_less(take, units, n2), true
           end
         end
-        if charged and not peek then write_fixed(key, units, whole, n3, keep, px) end
+        if charged and not peek then write_fixed(key, units, whole, start, keep, px) end
       end
     end
   end
@@ -248,8 +257,9 @@ local function saw(fits, level, retry, reset)
   return fits
 end
 
--- What taking a lease sees; nil for a key of another type. Ends beyond a ttl from now (the clock jumped back, or
--- the policy's ttl became shorter) count as a ttl from now; the second result says that there are some.
+-- What taking a lease sees; nil for a key of another type. When one ends later than a ttl from now by more than CLOCK_JUMP
+-- (the clock jumped back, or the policy's ttl became shorter), all ends count as a ttl from now at most, and the second
+-- result says so.
 local function read_lease(row, key, id)
   local latest, limit = now + row[7], row[6]
   local live = redis.pcall('ZCOUNT', key, '(' .. now_text, '+inf')
@@ -258,14 +268,14 @@ local function read_lease(row, key, id)
   if live > 0 then
     own = tonumber(call('ZSCORE', key, id) or 0) > now and 1 or 0
     last = tonumber(call('ZRANGE', key, -1, -1, 'WITHSCORES')[2])
-    if last > latest then last, late = latest, true end
+    if last > latest + CLOCK_JUMP then last, late = latest, true end
     last = last - now
   end
   local fits = own == 1 or live < limit
   if not fits then
     -- Of more than the limit (it was lowered) so many must end.
     first = tonumber(call('ZRANGEBYSCORE', key, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', live - limit, 1)[2])
-    if first > latest then first = latest end
+    if late and first > latest then first = latest end
     first = first - now
   end
   saw(fits, live - own, first, last)
@@ -286,7 +296,7 @@ local function write_lease(row, key, id, fits, late)
 end
 
 -- Reads what a demand sees into `numbers`; whether it fits (nil for a bad key), and a function that writes it:
--- charged when it is given true, else only repaired.
+-- charged when it is given true, else only mended after a clock that jumped back.
 local function consider(row, k, id)
   local kind, px, need, keep, n1, n2, n3, n4 = row[1], row[3], row[4], row[5], row[6], row[7], row[8], row[9]
   local key = KEYS[k]
@@ -298,39 +308,39 @@ local function consider(row, k, id)
   end
   local s = redis.pcall('GET', key)
   if kind == 1 then
-    local at, total, before, from, whole, text, repaired = load_window(s, need, n3, n4)
+    local at, total, before, from, whole, text, mended, slot = load_window(s, need, n3, n4)
     if at == nil then return nil end
     local over, retry = total - before + n2 - n1, 0
     if over > 0 and n2 <= n1 then retry = retry_offset(text, from, at, before + over, n3, n4) end
     return saw(over <= 0, total - before, retry, at and at - at % n4 + n3 - now or 0), function(charge)
-      local how, slot = 0, now - now % n4
+      local how = 0
       if charge then
         total = total + n2
         how = at and at - at % n4 == slot and 2 or 1
         if how == 1 then at = slot + n4 - 1 end
       end
-      if charge or repaired then write_window(key, text, from, how, at, total, before, whole, keep, px) end
+      if charge or mended then write_window(key, text, from, how, at, total, before, whole, keep, px) end
     end
   end
   if kind == 2 then
-    local at, whole, repaired = load_bucket(s, need, n1)
+    local at, whole, mended = load_bucket(s, need, n1)
     if not at then return nil end
     local later = at > now and at or now
     local over = later + n2 - n1 - now
     return saw(over <= 0, later - now, over > 0 and n2 <= n1 and over or 0, later - now), function(charge)
       if charge then write_bucket(key, later + n2, whole, keep, px)
-      elseif repaired then write_bucket(key, at, whole, keep, px) end
+      elseif mended then write_bucket(key, at, whole, keep, px) end
     end
   end
-  local units, whole, repaired = load_fixed(s, need, n3)
+  local units, whole, mended, start = load_fixed(s, need, n3)
   if not units then return nil end
-  local take, edge = row[2] % 4, n3 - now % n3
+  local take, edge = row[2] % 4, start + n3 - now
   local fits = take == 3 or units + n2 <= n1
   local retry = not fits and n2 <= n1 and edge or 0
   return saw(fits, units, retry, units > 0 and edge or 0), function(charge)
     if charge and (take < 3 or units > 0) then
-      write_fixed(key, more_or_less(take, units, n2), whole, n3, keep, px)
-    elseif repaired then write_fixed(key, units, whole, n3, keep, px) end
+      write_fixed(key, more_or_less(take, units, n2), whole, start, keep, px)
+    elseif mended then write_fixed(key, units, whole, start, keep, px) end
   end
 end
 
