@@ -5,6 +5,7 @@
 
 use super::health::Health;
 use super::rate_limits::{Asked, Directory};
+use super::standing::Part;
 use super::{AppError, live, located};
 use crate::config::{self, Config, Fingerprint, Source};
 use crate::service::Live;
@@ -35,21 +36,21 @@ struct Reloader {
     seen: Vec<(PathBuf, Option<Fingerprint>)>,
 }
 
-/// Starts watching.
+/// Starts watching. Says how many key sets from URLs are fetched, each a part of what has to stand.
 pub(super) fn start(
     source: Source,
     (config, directory): (Config, Directory),
     live: Arc<ArcSwap<Live>>,
-    (stop, health): (&Stop, Health),
-) -> Result<(), AppError> {
+    (stop, health, part): (&Stop, Health, Part),
+) -> Result<usize, AppError> {
     let hangups = Hangups::listen()?;
     let stop = stop.clone();
     let mut reloader = Reloader { source, config, directory, live, stop, health, seen: Vec::new() };
     reloader.seen = reloader.look();
-    reloader.refresh_key_sets();
+    let key_sets = reloader.refresh_key_sets(Some(&part));
     let stop = reloader.stop.clone();
     spawn_lasting("reload", &stop, reloader.run(hangups));
-    Ok(())
+    Ok(key_sets)
 }
 
 impl Reloader {
@@ -134,14 +135,20 @@ impl Reloader {
         self.config = config;
         self.seen = self.look();
         if rebuilt {
-            self.refresh_key_sets();
+            self.refresh_key_sets(None);
         }
     }
 
-    /// Key sets from URLs, for as long as their verifier is in force.
-    fn refresh_key_sets(&self) {
+    /// Key sets from URLs, for as long as their verifier is in force; how many. At the start, each stands when it is here.
+    fn refresh_key_sets(&self, part: Option<&Part>) -> usize {
         let verifier: Arc<Verifier> = Arc::clone(&self.live.load().verifier);
-        for refresher in verifier.refreshers() {
+        let refreshers = verifier.refreshers();
+        let count = refreshers.len();
+        for refresher in refreshers {
+            let refresher = match part.cloned() {
+                Some(part) => refresher.telling(|| part.stands()),
+                None => refresher,
+            };
             let stop = self.stop.clone();
             spawn_local(async move {
                 tokio::select! {
@@ -150,6 +157,7 @@ impl Reloader {
                 }
             });
         }
+        count
     }
 
     fn files(&self) -> BTreeSet<PathBuf> {
