@@ -1,7 +1,7 @@
 //! The process: what is built in which order, and how it ends.
 //!
-//! Start: configuration (no socket yet) → keys → listeners → store → workers → ready. A store that is late does not stop
-//! the start. Stop: NOT_SERVING → no new connections → what is in flight ends → exit. Every step has a deadline.
+//! Start: configuration (no socket yet) → keys → listeners → workers, each with its store → what has to stand → ready. A
+//! store that is late does not stop the start. Stop: NOT_SERVING → no new connections → what is in flight ends → exit. Every step has a deadline.
 
 pub mod commands;
 mod health;
@@ -9,6 +9,7 @@ mod pages;
 mod rate_limits;
 mod reload;
 mod screen;
+mod standing;
 mod stores;
 mod watch;
 
@@ -24,12 +25,16 @@ use crate::token::{Keys, Verifier};
 use arc_swap::ArcSwap;
 use health::Health;
 use rate_limits::Directory;
+use standing::{Standing, Waited};
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::Stores;
 
-/// Between NOT_SERVING and the end of accepting: load balancers see the first before the second hurts.
+/// Between NOT_SERVING and the end of accepting: load balancers see the first before the second hurts. A process that has
+/// accepted nobody yet does not wait.
 const DRAIN_DELAY: Duration = Duration::from_millis(200);
 
 /// Why the process cannot start, or ended.
@@ -107,22 +112,36 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health::new(reporter);
     let threads = threads(&config);
-    let services = stores::Services::new(Arc::clone(&shared), stores, (health.clone(), health_service))?;
+    let standing = Standing::new();
+    let services = stores::Services::new(
+        Arc::clone(&shared),
+        stores,
+        (health.clone(), health_service),
+        standing.part(),
+    )?;
     let lasting = stop.clone();
     let pool = Pool::start(threads, &stop, move |index| services.clone().dispatch(index, lasting.clone()))?;
     health.limits(&config, directory.limits()).await;
-    reload::start(source, (config.clone(), directory), Arc::clone(&shared), (&stop, health.clone()))?;
-    screen::show(&config, &listeners, threads, started.elapsed())?;
-    let asked = stop.clone();
-    spawn_local(async move {
-        match asked_to_stop().await {
-            Ok(signal) => tracing::info!(signal, "stopping"),
-            Err(error) => tracing::error!(%error, "cannot listen for signals; stopping"),
+    let key_sets = reload::start(
+        source,
+        (config.clone(), directory),
+        Arc::clone(&shared),
+        (&stop, health.clone(), standing.part()),
+    )?;
+    let drain_delay = Rc::new(Cell::new(Duration::ZERO));
+    stop_when_asked(&stop, health, Rc::clone(&drain_delay));
+    match standing.wait(threads + key_sets, config.store.start_grace, &stop).await {
+        Waited::Stopped => {}
+        waited => {
+            if waited == Waited::Late && !config.store.start_grace.is_zero() {
+                tracing::warn!(
+                    "the store or a key set did not come within store.start_grace; serving without"
+                );
+            }
+            drain_delay.set(DRAIN_DELAY);
+            screen::show(&config, &listeners, threads, started.elapsed())?;
         }
-        health.drain().await;
-        tokio::time::sleep(DRAIN_DELAY).await;
-        asked.drain();
-    });
+    }
     let accepted = pool.accept(&listeners).await;
     drop(listeners);
     // The workers' own deadline bounds this.
@@ -134,6 +153,20 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Begins the drain when the process is asked to stop, so long after it is called unhealthy.
+fn stop_when_asked(stop: &Stop, health: Health, delay: Rc<Cell<Duration>>) {
+    let asked = stop.clone();
+    spawn_local(async move {
+        match asked_to_stop().await {
+            Ok(signal) => tracing::info!(signal, "stopping"),
+            Err(error) => tracing::error!(%error, "cannot listen for signals; stopping"),
+        }
+        health.drain().await;
+        tokio::time::sleep(delay.get()).await;
+        asked.drain();
+    });
 }
 
 fn threads(config: &Config) -> usize {

@@ -42,6 +42,8 @@ mod redis;
 mod server;
 #[path = "grpc/slow.rs"]
 mod slow;
+#[path = "grpc/start.rs"]
+mod start;
 #[path = "grpc/tokens.rs"]
 mod tokens;
 #[path = "grpc/tools.rs"]

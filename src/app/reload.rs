@@ -11,6 +11,7 @@
 
 use super::health::Health;
 use super::rate_limits::{Asked, Directory};
+use super::standing::Part;
 use super::watch::{self, Look, Subjects, Watch};
 use super::{AppError, live, located};
 use crate::clock::monotonic;
@@ -48,21 +49,21 @@ struct Reloader {
     seen: Vec<(PathBuf, Option<Fingerprint>)>,
 }
 
-/// Starts watching.
+/// Starts watching. Says how many key sets from URLs are fetched, each a part of what has to stand.
 pub(super) fn start(
     source: Source,
     (config, directory): (Config, Directory),
     live: Arc<ArcSwap<Live>>,
-    (stop, health): (&Stop, Health),
-) -> Result<(), AppError> {
+    (stop, health, part): (&Stop, Health, Part),
+) -> Result<usize, AppError> {
     let hangups = Hangups::listen()?;
     let stop = stop.clone();
     let mut reloader = Reloader { source, config, directory, live, stop, health, seen: Vec::new() };
     reloader.seen = reloader.contents();
-    reloader.refresh_key_sets();
+    let key_sets = reloader.refresh_key_sets(Some(&part));
     let stop = reloader.stop.clone();
     spawn_lasting("reload", &stop, reloader.run(hangups));
-    Ok(())
+    Ok(key_sets)
 }
 
 impl Reloader {
@@ -181,14 +182,20 @@ impl Reloader {
         tracing::info!("reloaded {}: {}", config.name(), config.summary());
         self.config = config;
         if rebuilt {
-            self.refresh_key_sets();
+            self.refresh_key_sets(None);
         }
     }
 
-    /// Key sets from URLs, for as long as their verifier is in force.
-    fn refresh_key_sets(&self) {
+    /// Key sets from URLs, for as long as their verifier is in force; how many. At the start, each stands when it is here.
+    fn refresh_key_sets(&self, part: Option<&Part>) -> usize {
         let verifier: Arc<Verifier> = Arc::clone(&self.live.load().verifier);
-        for refresher in verifier.refreshers() {
+        let refreshers = verifier.refreshers();
+        let count = refreshers.len();
+        for refresher in refreshers {
+            let refresher = match part.cloned() {
+                Some(part) => refresher.telling(|| part.stands()),
+                None => refresher,
+            };
             let stop = self.stop.clone();
             spawn_local(async move {
                 tokio::select! {
@@ -197,6 +204,7 @@ impl Reloader {
                 }
             });
         }
+        count
     }
 
     fn files(&self) -> BTreeSet<PathBuf> {

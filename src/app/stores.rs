@@ -1,6 +1,7 @@
 //! Which store serves, and the services of one thread over it.
 
 use super::health::Health;
+use super::standing::Part;
 use super::{AppError, pages, reflection};
 use crate::api::Api;
 use crate::codec::{MAX_BATCH, MAX_REQUEST};
@@ -13,7 +14,7 @@ use crate::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLim
 use crate::pb::quotad::v1::decision_service_server::DecisionServiceServer;
 use crate::server::Dispatch;
 use crate::service::{Live, Service};
-use crate::shutdown::{Stop, spawn_lasting};
+use crate::shutdown::{Stop, spawn_lasting, spawn_local};
 use crate::store::Store;
 use crate::store::memory::{MemoryOptions, MemoryStore};
 use crate::store::redis::{BadUrl, RedisOptions, RedisStore};
@@ -25,6 +26,8 @@ use tonic::service::Routes;
 
 /// Between two words to the shared store that this process is there.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The same before the first was heard: the start waits for it.
+const FIRST_HEARTBEAT: Duration = Duration::from_millis(50);
 
 /// The configured store.
 #[derive(Clone, Debug)]
@@ -65,14 +68,17 @@ pub(super) struct Services {
     stores: Stores,
     others: Routes,
     health: Health,
+    part: Part,
 }
 
 impl Services {
-    /// Over `stores`, with the health of the process and the service that tells it.
+    /// Over `stores`, with the health of the process and the service that tells it. Each thread's store is a part of what
+    /// has to stand.
     pub(super) fn new<H>(
         live: Arc<ArcSwap<Live>>,
         stores: Stores,
         (health, health_service): (Health, H),
+        part: Part,
     ) -> Result<Self, AppError>
     where
         H: tonic::codegen::Service<
@@ -89,7 +95,7 @@ impl Services {
         let others = Routes::new(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self { live, stores, others, health })
+        Ok(Self { live, stores, others, health, part })
     }
 
     /// The services of one thread.
@@ -99,13 +105,20 @@ impl Services {
     pub(super) async fn dispatch(self, index: usize, stop: Stop) -> Result<Dispatch, BadUrl> {
         match self.stores {
             Stores::Memory(store, local) => {
+                self.part.stands();
                 Ok(dispatch(Service::new(self.live, store, local), &stop, self.others, self.health))
             }
             Stores::Redis(options, local) => {
                 let (store, driver) = RedisStore::connect(options)?;
                 spawn_lasting("redis driver", &stop, driver.run());
                 if index == 0 {
-                    spawn_lasting("store heartbeat", &stop, heartbeat(store.clone()));
+                    spawn_lasting("store heartbeat", &stop, heartbeat(store.clone(), self.part));
+                } else {
+                    let (store, part) = (store.clone(), self.part);
+                    spawn_local(async move {
+                        store.stands().await;
+                        part.stands();
+                    });
                 }
                 Ok(dispatch(Service::new(self.live, store, local), &stop, self.others, self.health))
             }
@@ -143,18 +156,30 @@ fn dispatch<S: Store>(service: Service<S>, stop: &Stop, others: Routes, health: 
         .with("/envoy.service.ext_proc.v3.ExternalProcessor/", processor)
 }
 
-/// Tells the store again and again that this replica is there, and operators what is wrong with it.
-async fn heartbeat(store: RedisStore) {
-    let mut said = Vec::new();
+/// Tells the store again and again that this replica is there, and operators what is wrong with it. The thread that does so
+/// stands when the store has heard it once: whoever serves knows how many share the store.
+async fn heartbeat(store: RedisStore, part: Part) {
+    store.stands().await;
+    store.bring_scripts().await;
+    let (mut said, mut part) = (Vec::new(), Some(part));
     loop {
-        if let Err(error) = store.heartbeat().await {
-            tracing::debug!(%error, "no heartbeat");
-        }
+        let pause = match store.heartbeat().await {
+            Ok(_) => {
+                if let Some(part) = part.take() {
+                    part.stands();
+                }
+                HEARTBEAT
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no heartbeat");
+                if part.is_some() { FIRST_HEARTBEAT } else { HEARTBEAT }
+            }
+        };
         let warnings = store.health().warnings;
         for warning in warnings.iter().filter(|warning| !said.contains(*warning)) {
             tracing::warn!("{warning}");
         }
         said = warnings;
-        tokio::time::sleep(HEARTBEAT).await;
+        tokio::time::sleep(pause).await;
     }
 }

@@ -47,10 +47,14 @@ pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'st
 }
 
 fn store(config: &Config) -> Value {
-    let timeout = span(config.store.timeout.into());
+    let (timeout, grace) = (span(config.store.timeout.into()), span(config.store.start_grace.into()));
     match &config.store.kind {
-        StoreKind::Memory { data_dir } => json!({"url": "memory:", "data_dir": data_dir, "timeout": timeout}),
-        StoreKind::Redis { url } => json!({"url": url.to_string(), "timeout": timeout}),
+        StoreKind::Memory { data_dir } => {
+            json!({"url": "memory:", "data_dir": data_dir, "timeout": timeout, "start_grace": grace})
+        }
+        StoreKind::Redis { url } => {
+            json!({"url": url.to_string(), "timeout": timeout, "start_grace": grace})
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Settings {
     pub(super) store_url: StoreUrl,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) store_timeout: Duration,
+    pub(super) start_grace: Duration,
     pub(super) log: LogConfig,
 }
 
@@ -100,6 +101,7 @@ impl Default for Settings {
             store_url: StoreUrl::Memory,
             data_dir: None,
             store_timeout: Duration::from_millis(5),
+            start_grace: store::START_GRACE,
             log: LogConfig::default(),
         }
     }
@@ -214,7 +216,7 @@ impl Settings {
             StoreUrl::Memory => StoreKind::Memory { data_dir: self.data_dir.clone() },
             StoreUrl::Redis(url) => StoreKind::Redis { url: url.clone() },
         };
-        StoreConfig { kind, timeout: self.store_timeout }
+        StoreConfig { kind, timeout: self.store_timeout, start_grace: self.start_grace }
     }
 }
 

@@ -16,6 +16,10 @@ use std::time::Duration;
 const URL_HINT: &str = "write \"memory:\", redis://HOST:PORT, rediss://HOST:PORT or redis+unix:///PATH";
 /// Longest wait of a decision for its store.
 const MAX_TIMEOUT: Micros = Micros(60 * 1_000_000);
+/// Longest wait of a start for its store: longer than any that an orchestrator has patience for is a mistake.
+const MAX_START_GRACE: Micros = Micros(600 * 1_000_000);
+/// How long a start waits for its store unless configured otherwise.
+pub(super) const START_GRACE: Duration = Duration::from_secs(1);
 
 /// Where state lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     /// How long a decision waits for it (Redis).
     pub timeout: Duration,
+    /// How long a start waits for it at most; zero: not at all.
+    pub start_grace: Duration,
 }
 
 /// A `redis://`, `rediss://` or `redis+unix://` URL; its user and password never show.
@@ -75,7 +81,9 @@ impl fmt::Debug for RedisUrl {
 /// Reads `store`.
 pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
     let scope = Scope { prefix: "store.", ..Scope::ROOT };
-    let Some(fields) = Fields::read(node, scope, &["url", "data_dir", "timeout"], out) else { return };
+    let Some(fields) = Fields::read(node, scope, &["url", "data_dir", "timeout", "start_grace"], out) else {
+        return;
+    };
     if let (Some(node), Some(text)) = (fields.get("url"), fields.text("url", out)) {
         match parse_url(&text) {
             Ok(url) => settings.store_url = url,
@@ -89,6 +97,16 @@ pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>)
         match check_timeout(span) {
             Ok(timeout) => settings.store_timeout = timeout,
             Err(wrong) => fields.wrong("timeout", node, wrong, out),
+        }
+    }
+    if let (Some(node), Some(span)) = (fields.get("start_grace"), fields.duration("start_grace", out)) {
+        if span <= MAX_START_GRACE {
+            settings.start_grace = span.into();
+        } else {
+            let message = format!("start_grace is {}", super::duration::write(span));
+            let hint =
+                "write a duration from 0s to 10m; a start waits that long at most for its store".to_owned();
+            fields.wrong("start_grace", node, (message, hint), out);
         }
     }
 }

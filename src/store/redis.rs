@@ -61,6 +61,8 @@ use std::time::Duration;
 
 /// Renewals under way at once: they hide the time on the wire, and leave room for decisions between them.
 const RENEWALS: usize = 4;
+/// Between two looks whether the client can be used yet.
+const CLIENT_AGAIN: Duration = Duration::from_millis(10);
 /// With a clock of the test's own, Redis's expiry must not run ahead of it.
 const TEST_HOLD: Micros = Micros(86_400_000_000);
 
@@ -127,6 +129,26 @@ impl RedisStore {
         Ok((Self { _use: Arc::new(InUse(Arc::clone(&shared))), shared }, driver))
     }
 
+    /// Waits until both connections stand: from then on it decides exactly, as long as they do. To be waited for once, at
+    /// the start; later a store that is away answers so.
+    pub async fn stands(&self) {
+        while !self.shared.client_answers().await {
+            tokio::time::sleep(CLIENT_AGAIN).await;
+        }
+        self.shared.away.is_back().await;
+    }
+
+    /// Brings the scripts of decisions to Redis, so that the first decision does not pay for it. Without leave to do so
+    /// they come with the first calls that need them.
+    pub async fn bring_scripts(&self) {
+        for script in [&self.shared.scripts.one, &self.shared.scripts.take] {
+            let args = vec!["LOAD".into(), script.source.clone().into()];
+            if let Err(error) = self.shared.connection.ask::<String>("SCRIPT", args).await {
+                tracing::debug!(%error, "a script comes with the first call");
+            }
+        }
+    }
+
     /// Says that this replica lives, and learns how many do. To be called every five seconds by one thread of
     /// a process.
     ///
@@ -153,6 +175,15 @@ impl Shared {
     /// Whether both connections stand.
     fn is_up(&self) -> bool {
         self.away.is_up() && self.connection.is_up()
+    }
+
+    /// Whether the client's connection carries a call. That Redis refuses it is an answer too.
+    async fn client_answers(&self) -> bool {
+        self.connection.is_up()
+            && matches!(
+                self.connection.ask::<String>("PING", Vec::new()).await,
+                Ok(_) | Err(StoreError::Refused(_))
+            )
     }
 
     /// For what is no decision: fails at once while Redis is away, else says how long to wait. When the decisions'

@@ -45,6 +45,8 @@ pub struct Refresher {
     missing: Arc<Notify>,
     pace: Pace,
     schemes: Schemes,
+    /// Told when the first set is here.
+    first: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 /// Why the set stays as it is.
@@ -73,7 +75,7 @@ impl Refresher {
             _ => String::new(),
         };
         let (name, missing) = (spec.name.clone(), Arc::clone(missing));
-        Self { state, index, name, url, missing, pace: PACE, schemes: Schemes::Https }
+        Self { state, index, name, url, missing, pace: PACE, schemes: Schemes::Https, first: None }
     }
 
     /// The configuration's name of the issuer, to name the task by.
@@ -82,8 +84,14 @@ impl Refresher {
         &self.name
     }
 
+    /// With a word to be said when the first set is here.
+    #[must_use]
+    pub fn telling(self, first: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { first: Some(Box::new(first)), ..self }
+    }
+
     /// Fetches again and again; ends only after its [`Verifier`](super::Verifier) was dropped. Harmless to cancel.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut failures: u32 = 0;
         let mut fetcher = None;
         loop {
@@ -94,6 +102,9 @@ impl Refresher {
                         tracing::info!(issuer = %self.name, changed, "fetched the key set");
                     }
                     failures = 0;
+                    if let Some(tell) = self.first.take() {
+                        tell();
+                    }
                     self.wait_for_cause().await;
                 }
                 Err(error) => {
@@ -310,6 +321,28 @@ mod tests {
             () = refresher.run() => panic!("it ends only when its verifier is gone"),
             () = test => {}
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_set_is_told_of_when_it_can_be_used_and_once() {
+        let (issuer, verifier) = (Issuer::new("k1"), verifier());
+        let server = Server::start("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&told);
+        let telling = refresher(&verifier, &server, FAST).telling(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        beside(telling, async {
+            until("two failures", || server.asked() >= 2).await;
+            assert_eq!(told.load(Ordering::SeqCst), 0);
+            server.answer(set(&[&issuer]));
+            until("the word", || told.load(Ordering::SeqCst) == 1).await;
+            assert_eq!(said(&verifier, &issuer.token()), None);
+            let asked = server.asked();
+            until("more sets", || server.asked() > asked + 1).await;
+            assert_eq!(told.load(Ordering::SeqCst), 1);
+        })
+        .await;
     }
 
     #[tokio::test]

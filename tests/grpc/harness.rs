@@ -97,6 +97,12 @@ impl Start {
         Quotad { address: address.expect("the address on the screen"), http, folder: self.folder, child }
     }
 
+    /// A process that is not waited for.
+    pub fn spawn(self) -> Quotad {
+        let child = self.command().stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+        Quotad { address: String::new(), http: None, folder: self.folder, child }
+    }
+
     /// For a start that must fail: its exit code, standard output and error.
     pub fn fails(self) -> (i32, String) {
         let output = output_in_time(&mut self.command());

@@ -3,6 +3,7 @@
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 
 /// Written by the driver, read by every decision.
 #[derive(Debug)]
@@ -10,12 +11,18 @@ pub(super) struct Away {
     is_up: AtomicBool,
     /// Why it was not the last time.
     why: Mutex<String>,
+    /// Told when a connection stands.
+    stands: Notify,
 }
 
 impl Away {
     /// Before the first connection.
     pub(super) fn new() -> Self {
-        Self { is_up: AtomicBool::new(false), why: Mutex::new("not connected yet".to_owned()) }
+        Self {
+            is_up: AtomicBool::new(false),
+            why: Mutex::new("not connected yet".to_owned()),
+            stands: Notify::new(),
+        }
     }
 
     /// Whether decisions can be sent, as far as is known: a connection that broke silently still counts as up.
@@ -26,6 +33,19 @@ impl Away {
     /// A connection stands.
     pub(super) fn came_back(&self) {
         self.is_up.store(true, Ordering::Release);
+        self.stands.notify_waiters();
+    }
+
+    /// Waits until a connection stands.
+    pub(super) async fn is_back(&self) {
+        loop {
+            // Made before the look: what is told after it is not missed.
+            let stands = self.stands.notified();
+            if self.is_up() {
+                return;
+            }
+            stands.await;
+        }
     }
 
     /// There is none, for this reason.
