@@ -70,12 +70,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
     ) -> Result<Response<Self::CheckLimitsStream>, Status> {
         let deadline = deadline::of(&request)?;
         let draining = (self.draining)();
-        Ok(Response::new(CheckStream::new(
-            Arc::clone(&self.service),
-            request.into_inner(),
-            deadline,
-            draining,
-        )))
+        Ok(Response::new(CheckStream::new(Arc::clone(&self.service), request, deadline, draining)))
     }
 
     async fn acquire_connection(

@@ -44,3 +44,5 @@ mod slow;
 mod tokens;
 #[path = "grpc/tools.rs"]
 mod tools;
+#[path = "grpc/unread.rs"]
+mod unread;

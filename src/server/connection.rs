@@ -1,7 +1,11 @@
 //! One connection with our bounds, until the client leaves, its age is over, or the process drains.
+//!
+//! Promise: a peer that reads no answers is given [`UNREAD`] and then closed, however many keepalives it answers; one that
+//! reads slowly goes on.
 
 mod http1;
 mod http2;
+mod outgoing;
 
 use super::dispatch::Dispatch;
 use super::listener::{Face, Socket, Stream};
@@ -19,6 +23,10 @@ use tokio::net::{TcpStream, UnixStream};
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 /// Time to finish what is in flight after that.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// A peer that has taken nothing of the answers that wait for it is closed after this time: long enough for a line that
+/// is broken for a while, and short beside the age of a connection.
+const UNREAD: Duration = Duration::from_secs(20);
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 

@@ -1,14 +1,17 @@
 //! gRPC: HTTP/2 with our bounds.
 
-use super::{Ended, First, to_the_end};
+use super::outgoing::Outgoing;
+use super::{Ended, First, UNREAD, to_the_end};
+use crate::budget::Account;
 use crate::server::dispatch::Dispatch;
 use crate::shutdown::{Stop, spawn_local};
 use hyper::rt::Executor;
 use hyper::server::conn::http2::{Builder, Connection};
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -41,6 +44,13 @@ pub(super) async fn drive<S>(stream: S, dispatch: Dispatch, stop: Stop) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    with(UNREAD, stream, dispatch, stop).await
+}
+
+async fn with<S>(unread: Duration, stream: S, dispatch: Dispatch, stop: Stop) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let mut builder = Builder::new(Local);
     builder
         .timer(TokioTimer::new())
@@ -54,10 +64,32 @@ where
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let first = First::within(FIRST_REQUEST);
     let asked = Rc::clone(&first.asked);
+    let account = Arc::<Account>::default();
+    let counted = Arc::clone(&account);
     let service = service_fn(move |request| {
         asked.set(true);
-        dispatch.call(request)
+        dispatch.call(request, &counted)
     });
-    let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    to_the_end(connection, Connection::graceful_shutdown, &first, stop).await
+    let connection = pin!(builder.serve_connection(TokioIo::new(Outgoing::new(stream, unread)), service));
+    tokio::select! {
+        // What has arrived is read before anything else is looked at.
+        biased;
+        ended = to_the_end(connection, Connection::graceful_shutdown, &first, stop) => ended,
+        () = unread_for(unread, &account) => {
+            tracing::debug!("a peer reads no answers; closing its connection");
+            Ok(())
+        }
+    }
+}
+
+/// Ends when the peer has taken nothing of its answers for a whole `span` while some waited; it is looked at four times in
+/// one, so that this comes at most a quarter late.
+async fn unread_for(span: Duration, account: &Account) {
+    let (mut looks, mut before) = (0, None);
+    while looks < 5 {
+        tokio::time::sleep(span / 4).await;
+        let now = account.unread_after();
+        looks = if now.is_some() && now == before { looks + 1 } else { 1 };
+        before = now;
+    }
 }
