@@ -6,6 +6,7 @@ pub mod bounds;
 mod render;
 mod stream;
 
+use crate::budget::ending;
 use crate::deadline;
 use crate::pb::quotad::v1 as pb;
 use crate::service::{
@@ -69,7 +70,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
         request: Request<tonic::Streaming<pb::CheckLimitsRequest>>,
     ) -> Result<Response<Self::CheckLimitsStream>, Status> {
         let deadline = deadline::of(&request)?;
-        let draining = (self.draining)();
+        let draining = ending(request.extensions(), (self.draining)());
         Ok(Response::new(CheckStream::new(Arc::clone(&self.service), request, deadline, draining)))
     }
 

@@ -14,6 +14,7 @@
 //! Must never: count per stream, since a client opens as many streams as it likes; wait while something is held that only
 //! this wait can give back.
 
+use http::Extensions;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -69,6 +70,11 @@ pub struct Account {
     pub answers: Gate,
     /// Bytes of answers that were ever sent; wraps around.
     sent: AtomicU64,
+    /// Streams that hold leases.
+    pub leases: AtomicUsize,
+    /// Streams of checks.
+    pub check_streams: AtomicUsize,
+    ending: Arc<Notify>,
 }
 
 impl Default for Account {
@@ -84,7 +90,23 @@ impl Account {
             checks: Gate::new(CHECKS, &process.checks),
             answers: Gate::new(ANSWERS, &process.answers),
             sent: AtomicU64::new(0),
+            leases: AtomicUsize::new(0),
+            check_streams: AtomicUsize::new(0),
+            ending: Arc::default(),
         }
+    }
+
+    /// Whether a stream lives that should end by itself: one that holds leases, or one of checks that was answered since
+    /// `last`, which is brought up to now.
+    pub fn is_needed(&self, last: &mut u64) -> bool {
+        let before = std::mem::replace(last, self.sent.load(Ordering::Relaxed));
+        self.leases.load(Ordering::Relaxed) > 0
+            || (self.check_streams.load(Ordering::Relaxed) > 0 && before != *last)
+    }
+
+    /// Tells the streams of the connection that its longest life is over.
+    pub fn end_streams(&self) {
+        self.ending.notify_waiters();
     }
 
     /// Notes that the peer took some bytes of its answers.
@@ -106,6 +128,22 @@ impl Account {
         }
     }
 }
+
+/// A future that ends with `draining`, or when the longest life of the call's connection is over.
+#[must_use]
+pub fn ending(extensions: &Extensions, draining: Ending) -> Ending {
+    let Some(account) = extensions.get::<Arc<Account>>() else { return draining };
+    let ended = Arc::clone(&account.ending).notified_owned();
+    Box::pin(async move {
+        tokio::select! {
+            () = draining => {}
+            () = ended => {}
+        }
+    })
+}
+
+/// The signal at which a stream ends.
+pub type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A count with a bound, and those who wait for room.
 #[derive(Debug)]

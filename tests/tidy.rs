@@ -84,7 +84,7 @@ const MODULES: &[Module] = &[
     // The error types of those.
     module("status", &["engine", "store", "token", "service"]),
     module("codec", &[]),
-    Module { crates: &["tokio"], ..module("budget", &[]) },
+    Module { crates: &["tokio", "http"], ..module("budget", &[]) },
     module("deadline", &["clock", "service"]),
     module("well_known", &["engine"]),
     module("pb", &["codec"]),

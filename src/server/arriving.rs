@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn account() -> Arc<Call> {
-        Call::new(Arc::default())
+        Call::new(Arc::default(), crate::server::call::Holds::Nothing)
     }
 
     fn terms(messages: Messages) -> Terms {

@@ -19,11 +19,36 @@ pub(super) struct Call {
     account: Arc<Account>,
     /// Bytes of messages that it holds.
     messages: AtomicUsize,
+    holds: Holds,
+}
+
+/// What a call holds beside its message, for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Nothing: it can be made again elsewhere.
+    Nothing,
+    /// Leases, which are lost or cut with it.
+    Leases,
+    /// A stream of checks.
+    Checks,
+}
+
+impl Holds {
+    fn of(self, account: &Account) -> Option<&AtomicUsize> {
+        match self {
+            Self::Nothing => None,
+            Self::Leases => Some(&account.leases),
+            Self::Checks => Some(&account.check_streams),
+        }
+    }
 }
 
 impl Call {
-    pub(super) fn new(account: Arc<Account>) -> Arc<Self> {
-        Arc::new(Self { account, messages: AtomicUsize::new(0) })
+    pub(super) fn new(account: Arc<Account>, holds: Holds) -> Arc<Self> {
+        if let Some(count) = holds.of(&account) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Arc::new(Self { account, messages: AtomicUsize::new(0), holds })
     }
 
     pub(super) fn account(&self) -> &Account {
@@ -54,6 +79,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.let_go();
+        if let Some(count) = self.holds.of(&self.account) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! function that answers all of HTTP/1.1.
 
 use super::arriving::{Arriving, MESSAGE, Messages, Terms};
-use super::call::{Call, Leaving};
+use super::call::{Call, Holds, Leaving};
 use crate::budget::Account;
 use crate::deadline;
 use bytes::Bytes;
@@ -78,13 +78,13 @@ const REFLECTION: &str = "/grpc.reflection.";
 /// Bytes of such a file.
 const DESCRIPTOR: usize = 64 * 1_024;
 
-/// Calls whose messages come as long as they live; every other call has one message, and a bound on its coming.
-const STREAMS: [&str; 5] = [
-    "/quotad.v1.DecisionService/CheckLimits",
-    "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
-    "/envoy.service.ext_proc.v3.ExternalProcessor/Process",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+/// Calls whose messages come as long as they live, and what they hold meanwhile; every other call has one message.
+const STREAMS: [(&str, Holds); 5] = [
+    ("/quotad.v1.DecisionService/CheckLimits", Holds::Checks),
+    ("/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", Holds::Leases),
+    ("/envoy.service.ext_proc.v3.ExternalProcessor/Process", Holds::Leases),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Holds::Nothing),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Holds::Nothing),
 ];
 
 impl Dispatch {
@@ -142,11 +142,15 @@ where
 impl Dispatch {
     /// Answers a call of the connection that `account` counts for.
     pub(super) fn call(&self, mut request: http::Request<Incoming>, account: &Arc<Account>) -> Answering {
-        let call = Call::new(Arc::clone(account));
-        let messages = if STREAMS.contains(&request.uri().path()) { Messages::Many } else { Messages::One };
-        if messages == Messages::Many {
-            request.extensions_mut().insert(Arc::clone(account));
-        }
+        let path = request.uri().path();
+        let (messages, holds) = match STREAMS.iter().find(|(stream, _)| *stream == path) {
+            Some((_, holds)) => {
+                request.extensions_mut().insert(Arc::clone(account));
+                (Messages::Many, *holds)
+            }
+            None => (Messages::One, Holds::Nothing),
+        };
+        let call = Call::new(Arc::clone(account), holds);
         let deadline = deadline::note(&mut request);
         let answer = if request.uri().path().starts_with(REFLECTION) { DESCRIPTOR } else { 0 };
         let terms = Terms { messages, within: MESSAGE, deadline, answer };

@@ -4,7 +4,8 @@
 //! client sends ends more than that.
 
 use super::outgoing::Outgoing;
-use super::{Ended, First, UNREAD, to_the_end};
+use super::{Bounds, Ended, First, LIVES, to_the_end};
+use crate::budget::Account;
 use crate::server::dispatch::{Pages, plain};
 use crate::shutdown::Stop;
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -49,7 +51,7 @@ const PATIENCE: Patience = Patience {
     first: Duration::from_secs(10),
     head: Duration::from_secs(60),
     body: Duration::from_secs(10),
-    unread: UNREAD,
+    unread: LIVES.unread,
 };
 
 pub(super) async fn drive<S>(stream: S, pages: Pages, stop: Stop) -> Ended
@@ -81,7 +83,8 @@ where
     });
     let connection =
         pin!(builder.serve_connection(TokioIo::new(Outgoing::new(stream, patience.unread)), service));
-    to_the_end(connection, Connection::graceful_shutdown, &first, stop).await
+    let bounds = Bounds { first, lives: LIVES, account: Arc::<Account>::default(), stop };
+    to_the_end(connection, Connection::graceful_shutdown, &bounds).await
 }
 
 async fn answer(request: Request<Incoming>, pages: &Pages, patience: Patience) -> Response<Bytes> {
@@ -171,7 +174,7 @@ mod tests {
             first,
             head: Duration::from_secs(600),
             body: Duration::from_secs(600),
-            unread: UNREAD,
+            unread: LIVES.unread,
         };
         let ended = tokio::time::timeout(Duration::from_secs(20), said(patience, b"")).await;
         assert_eq!(ended.as_deref(), Ok(""));
