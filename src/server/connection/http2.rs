@@ -107,7 +107,6 @@ mod tests {
     use hyper::body::Incoming;
     use std::convert::Infallible;
     use std::task::{Context, Poll};
-    use std::time::Instant;
     use tonic::body::Body;
     use tonic::service::Routes;
 
@@ -182,7 +181,7 @@ mod tests {
     async fn streams_of_leases_outlive_the_age_of_their_connection_and_end_well_at_its_longest_life() {
         let test = async {
             let (client, ended) = connect(QUICK).await;
-            let begun = Instant::now();
+            let begun = crate::clock::monotonic();
             let mut sockets = Vec::new();
             for _ in 0..20 {
                 sockets.push(open(&client, LEASES).await.unwrap());
@@ -235,14 +234,18 @@ mod tests {
         let test = async {
             // The connection is driven, so that it answers every PING; the answer alone is not read.
             let (client, ended) = connect(lives).await;
-            let answer = in_time(open(&client, "large").await.unwrap()).await.unwrap();
+            let answer =
+                in_time(open(&client, "quotad.v1.DecisionService/large").await.unwrap()).await.unwrap();
             in_time(ended).await.unwrap();
             drop(answer);
         };
         let slow = async {
             let (client, _ended) = connect(lives).await;
-            let begun = Instant::now();
-            let mut body = in_time(open(&client, "large").await.unwrap()).await.unwrap().into_body();
+            let begun = crate::clock::monotonic();
+            let mut body = in_time(open(&client, "quotad.v1.DecisionService/large").await.unwrap())
+                .await
+                .unwrap()
+                .into_body();
             let mut read = 0;
             while let Some(data) = in_time(body.data()).await {
                 let data = data.expect("a slow reader is not cut");
