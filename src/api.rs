@@ -6,6 +6,7 @@ pub mod bounds;
 mod render;
 mod stream;
 
+use crate::budget::ending;
 use crate::deadline;
 use crate::pb::quotad::v1 as pb;
 use crate::service::{
@@ -69,13 +70,8 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
         request: Request<tonic::Streaming<pb::CheckLimitsRequest>>,
     ) -> Result<Response<Self::CheckLimitsStream>, Status> {
         let deadline = deadline::of(&request)?;
-        let draining = (self.draining)();
-        Ok(Response::new(CheckStream::new(
-            Arc::clone(&self.service),
-            request.into_inner(),
-            deadline,
-            draining,
-        )))
+        let draining = ending(request.extensions(), (self.draining)());
+        Ok(Response::new(CheckStream::new(Arc::clone(&self.service), request, deadline, draining)))
     }
 
     async fn acquire_connection(

@@ -13,6 +13,7 @@ mod standing;
 mod stores;
 mod watch;
 
+use crate::codec::MAX_REQUEST;
 use crate::config::{Bind, Config, Diagnostic, Item, Source};
 use crate::engine::rate_limit::RateLimits;
 use crate::pb;
@@ -110,6 +111,7 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     let local = Arc::new(MemoryStore::new(MemoryOptions::default())?);
     let stores = Stores::open(&config, local)?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health_service = health_service.max_decoding_message_size(MAX_REQUEST);
     let health = Health::new(reporter);
     let threads = threads(&config);
     let standing = Standing::new();

@@ -95,7 +95,7 @@ fn short_name<U>() -> &'static str {
     type_name::<U>().rsplit("::").next().unwrap_or("message")
 }
 
-/// Answers are bounded by what they answer; requests by their kind.
+/// Answers are bounded by what they answer; requests by their kind, and what nobody bounded has the smallest bound.
 fn bound<U>() -> usize {
     match short_name::<U>() {
         "RenewConnectionsRequest"
@@ -104,7 +104,7 @@ fn bound<U>() -> usize {
         | "RateLimitRequest"
         | "ProcessingRequest"
         | "StreamAccessLogsMessage" => MAX_BATCH,
-        name if name.ends_with("Request") => MAX_REQUEST,
-        _ => usize::MAX,
+        name if name.ends_with("Response") => usize::MAX,
+        _ => MAX_REQUEST,
     }
 }

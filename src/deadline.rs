@@ -1,16 +1,36 @@
 //! `grpc-timeout`: how long the caller waits, as the gRPC protocol writes it. Every front end reads it here.
+//!
+//! Promise: the time counts from the headers of the request, however long its message takes to come after them.
 
 use crate::clock;
 use crate::service::Deadline;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::{Request, Status};
 
-/// The deadline of a call, counted from its arrival.
+const HEADER: &str = "grpc-timeout";
+
+/// Notes the deadline of a call whose headers are here now, for [`of`]; none where the caller sets none, or writes one that
+/// is no timeout.
+pub fn note<T>(request: &mut http::Request<T>) -> Option<Instant> {
+    let timeout = request.headers().get(HEADER)?.to_str().ok().and_then(parse)?;
+    let deadline = clock::monotonic().checked_add(timeout);
+    request.extensions_mut().insert(Noted(deadline));
+    deadline
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Noted(Option<Instant>);
+
+/// The deadline of a call, counted from its headers.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a header that is no timeout.
 pub fn of<T>(request: &Request<T>) -> Result<Deadline, Status> {
-    let Some(value) = request.metadata().get("grpc-timeout") else { return Ok(Deadline(None)) };
+    let Some(value) = request.metadata().get(HEADER) else { return Ok(Deadline(None)) };
+    if let Some(Noted(deadline)) = request.extensions().get() {
+        return Ok(Deadline(*deadline));
+    }
+    // Without a connection of ours, as in tests, the call begins here.
     let timeout = value.to_str().ok().and_then(parse).ok_or_else(|| {
         Status::invalid_argument("grpc-timeout: write at most 8 digits and one of H M S m u n")
     })?;

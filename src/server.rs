@@ -9,12 +9,14 @@
 //! ends in time.
 
 mod arriving;
+mod call;
 mod connection;
 mod dispatch;
 mod listener;
 mod worker;
 
 pub use arriving::Arriving;
+pub use call::{Leaving, Piece};
 pub use dispatch::{Answering, Dispatch, Pages, plain};
 pub use listener::{Address, BindError, Face, Listener};
 pub use worker::{Pool, WorkerError};

@@ -48,5 +48,7 @@ mod start;
 mod tokens;
 #[path = "grpc/tools.rs"]
 mod tools;
+#[path = "grpc/unread.rs"]
+mod unread;
 #[path = "grpc/watching.rs"]
 mod watching;

@@ -93,8 +93,8 @@ impl Services {
         H::Future: Send + 'static,
     {
         let others = Routes::new(health_service)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
+            .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_REQUEST))
+            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(MAX_REQUEST));
         Ok(Self { live, stores, others, health, part })
     }
 

@@ -7,6 +7,7 @@ mod entries;
 
 use super::Envoy;
 use super::lease::{Lease, PATIENCE, within};
+use crate::budget::ending;
 use crate::pb::envoy::service::accesslog::v3 as pb;
 use crate::service::RenewalState;
 use crate::store::Store;
@@ -25,7 +26,8 @@ impl<S: Store> pb::access_log_service_server::AccessLogService for Envoy<S> {
         &self,
         request: Request<tonic::Streaming<pb::StreamAccessLogsMessage>>,
     ) -> Result<Response<pb::StreamAccessLogsResponse>, Status> {
-        let (mut messages, mut draining) = (request.into_inner(), (self.draining)());
+        let mut draining = ending(request.extensions(), (self.draining)());
+        let mut messages = request.into_inner();
         loop {
             let message = tokio::select! {
                 biased;

@@ -7,6 +7,7 @@ mod answer;
 mod stream;
 
 use super::Envoy;
+use crate::budget::ending;
 use crate::deadline;
 use crate::pb::envoy::service::ext_proc::v3 as pb;
 use crate::shutdown::spawn_local;
@@ -35,11 +36,13 @@ impl<S: Store> pb::external_processor_server::ExternalProcessor for Envoy<S> {
         request: Request<tonic::Streaming<pb::ProcessingRequest>>,
     ) -> Result<Response<Answers>, Status> {
         let deadline = deadline::of(&request)?;
-        let (metadata, _, messages) = request.into_parts();
+        let (metadata, extensions, messages) = request.into_parts();
+        let ending = ending(&extensions, (self.draining)());
         let (answers, receiver) = mpsc::channel(WAITING);
         let answered = Arc::<AtomicBool>::default();
         let given = Arc::clone(&answered);
-        let exchanged = Exchanged { envoy: self.clone(), metadata, deadline, messages, answers, answered };
+        let exchanged =
+            Exchanged { envoy: self.clone(), metadata, deadline, messages, answers, answered, ending };
         spawn_local(exchanged.run());
         // A task that ended without a word, by a panic too, must not look like leave to pass.
         let unanswered = async move {

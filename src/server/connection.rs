@@ -1,24 +1,51 @@
 //! One connection with our bounds, until the client leaves, its age is over, or the process drains.
+//!
+//! Promise: a peer that reads no answers is given [`Lives::unread`] and then closed, however many keepalives it answers; one
+//! that reads slowly goes on. A connection that has come of age takes no new streams, and its streams that hold leases go on
+//! until they end by themselves, up to [`Lives::longest`]; a silent one is found by its keepalive all the same.
 
 mod http1;
 mod http2;
+mod outgoing;
 
 use super::dispatch::Dispatch;
 use super::listener::{Face, Socket, Stream};
+use crate::budget::Account;
 use crate::shutdown::Stop;
 use std::cell::Cell;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connection is asked to close at this age, so that load spreads over new replicas; with a tenth of jitter.
-const MAX_AGE: Duration = Duration::from_secs(30 * 60);
-/// Time to finish what is in flight after that.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a connection lives, and how it ends.
+#[derive(Clone, Copy, Debug)]
+struct Lives {
+    /// It takes no new streams from this age on, so that load spreads over new replicas; with a tenth of jitter.
+    age: Duration,
+    /// Then what is in flight has this time to finish.
+    grace: Duration,
+    /// A stream that holds leases may go on after that, and one of checks that is answered at least once in this time.
+    look: Duration,
+    /// But no longer than this, with a tenth of jitter: such streams are then ended well, and what they hold runs out.
+    longest: Duration,
+    /// A peer that has taken nothing of the answers that wait for it is closed after this time: long enough for a line that
+    /// is broken for a while, and short beside the age of a connection.
+    unread: Duration,
+}
+
+/// An end of a working day's sockets within a day, and not all of them in one hour.
+const LIVES: Lives = Lives {
+    age: Duration::from_secs(30 * 60),
+    grace: Duration::from_secs(10),
+    look: Duration::from_secs(60),
+    longest: Duration::from_secs(24 * 3_600),
+    unread: Duration::from_secs(20),
+};
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -75,31 +102,58 @@ impl First {
     }
 }
 
-/// Drives a connection until it ends by itself, or has to: then it may `finish` what is in flight.
+/// What bounds the life of one connection.
+struct Bounds {
+    first: First,
+    lives: Lives,
+    account: Arc<Account>,
+    stop: Stop,
+}
+
+/// Drives a connection until it ends by itself, or has to: then it may `finish` what is in flight, and at its age the
+/// streams that hold leases may go on.
 ///
 /// A request that is here when it has to end is in flight. The head of another one, half of which is here, is not.
-async fn to_the_end<C>(
-    mut connection: Pin<&mut C>,
-    finish: fn(Pin<&mut C>),
-    first: &First,
-    stop: Stop,
-) -> Ended
+async fn to_the_end<C>(mut connection: Pin<&mut C>, finish: fn(Pin<&mut C>), bounds: &Bounds) -> Ended
 where
     C: Future<Output = hyper::Result<()>>,
 {
+    let Bounds { first, lives, account, stop } = bounds;
+    let longest = tokio::time::sleep(jittered(lives.longest));
     tokio::select! {
         // What has arrived is read before anything else is looked at.
         biased;
         ended = connection.as_mut() => return Ok(ended?),
-        () = draining(&stop) => {}
+        () = draining(stop) => {}
         () = first.missed() => tracing::debug!("a connection asked nothing; closing it"),
-        () = tokio::time::sleep(age()) => {}
+        () = tokio::time::sleep(jittered(lives.age)) => {}
     }
     finish(connection.as_mut());
+    let over = async {
+        tokio::select! {
+            () = draining(stop) => {}
+            () = unneeded(lives, account) => {}
+            () = longest => account.end_streams(),
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return Ok(ended?),
+        () = over => {}
+    }
     // A peer that never finishes its handshake would hold the shutdown for ever; dropping the connection ends it.
-    match tokio::time::timeout(GRACE, connection).await {
+    match tokio::time::timeout(lives.grace, connection).await {
         Ok(ended) => Ok(ended?),
         Err(_) => Ok(()),
+    }
+}
+
+/// Ends when nothing that may outlive the age of its connection is there any more.
+async fn unneeded(lives: &Lives, account: &Account) {
+    // A stream of checks that was ever answered has until the next look.
+    let mut answered = 0;
+    while account.is_needed(&mut answered) {
+        tokio::time::sleep(lives.look).await;
     }
 }
 
@@ -110,9 +164,9 @@ async fn draining(stop: &Stop) {
     tokio::task::yield_now().await;
 }
 
-/// The age at which a connection is asked to close: [`MAX_AGE`] less up to a tenth.
-fn age() -> Duration {
+/// The span less up to a tenth.
+fn jittered(span: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8) % 1_000;
-    let jitter = MAX_AGE.as_millis() / 10 * u128::from(random) / 1_000;
-    MAX_AGE - Duration::from_millis(u64::try_from(jitter).unwrap_or(0))
+    let jitter = span.as_millis() / 10 * u128::from(random) / 1_000;
+    span.saturating_sub(Duration::from_millis(u64::try_from(jitter).unwrap_or(0)))
 }

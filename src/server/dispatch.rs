@@ -1,16 +1,19 @@
 //! From a path to a service: the native API by hand, everything else (health, reflection) by tonic's router; and the one
 //! function that answers all of HTTP/1.1.
 
-use super::arriving::Arriving;
+use super::arriving::{Arriving, MESSAGE, Messages, Terms};
+use super::call::{Call, Holds, Leaving};
+use crate::budget::Account;
+use crate::deadline;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::service::Service as HyperService;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -21,13 +24,18 @@ type Response = http::Response<Body>;
 type Boxed = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
 /// The answer to come: the service's own future, so that no second one is allocated around it.
-pub struct Answering(Boxed);
+pub struct Answering {
+    answer: Boxed,
+    call: Arc<Call>,
+}
 
 impl Future for Answering {
-    type Output = Result<Response, Infallible>;
+    type Output = Result<http::Response<Leaving>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(context).map(|answer| answer.map(in_our_words))
+        let answer = self.answer.as_mut().poll(context);
+        let leaving = |body| Leaving::new(body, Arc::clone(&self.call));
+        answer.map(|answer| answer.map(|answer| in_our_words(answer).map(leaving)))
     }
 }
 
@@ -65,13 +73,18 @@ const NATIVE: &str = "/quotad.v1.DecisionService/";
 const BATCHES: [&str; 2] =
     ["/quotad.v1.DecisionService/RenewConnections", "/quotad.v1.DecisionService/CheckLimits"];
 
-/// Calls whose messages come as long as they live; every other call has one message, and a bound on its coming.
-const STREAMS: [&str; 5] = [
-    "/quotad.v1.DecisionService/CheckLimits",
-    "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
-    "/envoy.service.ext_proc.v3.ExternalProcessor/Process",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+/// Reflection answers a question of a few bytes with a whole file.
+const REFLECTION: &str = "/grpc.reflection.";
+/// Bytes of such a file.
+const DESCRIPTOR: usize = 64 * 1_024;
+
+/// Calls whose messages come as long as they live, and what they hold meanwhile; every other call has one message.
+const STREAMS: [(&str, Holds); 5] = [
+    ("/quotad.v1.DecisionService/CheckLimits", Holds::Checks),
+    ("/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", Holds::Leases),
+    ("/envoy.service.ext_proc.v3.ExternalProcessor/Process", Holds::Leases),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Holds::Nothing),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Holds::Nothing),
 ];
 
 impl Dispatch {
@@ -126,25 +139,36 @@ where
     Rc::new(move |request| service.clone().call(request))
 }
 
-impl HyperService<http::Request<Incoming>> for Dispatch {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn call(&self, request: http::Request<Incoming>) -> Answering {
-        let is_stream = STREAMS.contains(&request.uri().path());
-        let request = request.map(if is_stream { Arriving::stream } else { Arriving::message });
-        if request.uri().path().starts_with(NATIVE) {
-            let service = if BATCHES.contains(&request.uri().path()) { &self.batches } else { &self.native };
-            return Answering(service(request));
-        }
+impl Dispatch {
+    /// Answers a call of the connection that `account` counts for.
+    pub(super) fn call(&self, mut request: http::Request<Incoming>, account: &Arc<Account>) -> Answering {
         let path = request.uri().path();
+        let (messages, holds) = match STREAMS.iter().find(|(stream, _)| *stream == path) {
+            Some((_, holds)) => {
+                request.extensions_mut().insert(Arc::clone(account));
+                (Messages::Many, *holds)
+            }
+            None => (Messages::One, Holds::Nothing),
+        };
+        let call = Call::new(Arc::clone(account), holds);
+        let deadline = deadline::note(&mut request);
+        let answer = if request.uri().path().starts_with(REFLECTION) { DESCRIPTOR } else { 0 };
+        let terms = Terms { messages, within: MESSAGE, deadline, answer };
+        let request = request.map(|body| Arriving::new(body, terms, Arc::clone(&call)));
+        Answering { answer: self.route(request), call }
+    }
+
+    fn route(&self, request: Request) -> Boxed {
+        let path = request.uri().path();
+        if path.starts_with(NATIVE) {
+            let service = if BATCHES.contains(&path) { &self.batches } else { &self.native };
+            return service(request);
+        }
         if let Some((_, service)) = self.more.iter().find(|(prefix, _)| path.starts_with(prefix)) {
-            return Answering(service(request));
+            return service(request);
         }
         // The router is always ready.
-        let answering = self.others.clone().call(request.map(Body::new));
-        Answering(Box::pin(answering))
+        Box::pin(self.others.clone().call(request.map(Body::new)))
     }
 }
 

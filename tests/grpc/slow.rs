@@ -1,6 +1,6 @@
 //! Calls that take long: messages that do not come, and deadlines that pass while the store is asked.
 
-use crate::harness::{Quotad, Start, check, until};
+use crate::harness::{Quotad, Start, check, decide, until};
 use crate::server::{Kind, Server};
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -51,10 +51,15 @@ impl Call {
 
     /// Sends the message, whole.
     fn send(&mut self, message: &impl prost::Message) {
+        assert!(self.try_send(message), "the call has ended");
+    }
+
+    /// False when the call has ended.
+    fn try_send(&mut self, message: &impl prost::Message) -> bool {
         let mut framed = vec![0];
         framed.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
         framed.extend(message.encode_to_vec());
-        self.message.send_data(framed.into(), true).unwrap();
+        self.message.send_data(framed.into(), true).is_ok()
     }
 
     /// The code and message of its status.
@@ -148,4 +153,37 @@ async fn a_revocation_waits_for_redis_no_longer_than_its_caller_and_says_neither
     past.send(&revocation);
     let (code, message) = past.status().await;
     assert!(code == "4" && message.contains("nothing"), "{code} {message}");
+}
+
+#[tokio::test]
+async fn a_deadline_counts_from_the_headers_and_what_comes_after_it_charges_nothing() {
+    const TIMEOUT: Duration = Duration::from_millis(200);
+    let quotad = Quotad::start(CONFIG);
+    let client = connect(&quotad.address).await;
+    let one = check("wide", &[("ip", "203.0.113.7")]);
+    let of_stream = pb::CheckLimitsRequest {
+        checks: vec![pb::check_limits_request::Check { id: 1, request: Some(one.clone()) }],
+    };
+    let mut alone = Call::open(&client, "quotad.v1.DecisionService/CheckLimit", Some("200m")).await;
+    let mut stream = Call::open(&client, "quotad.v1.DecisionService/CheckLimits", Some("200m")).await;
+    // The caller's time is over before it says anything: the case itself, not a wait for something.
+    tokio::time::sleep(2 * TIMEOUT).await;
+    // The call may have ended by then, and take nothing more.
+    let _ = alone.try_send(&one);
+    let _ = stream.try_send(&of_stream);
+    for call in [alone, stream] {
+        let (code, message) = call.status().await;
+        assert_eq!(code, "4", "{message}");
+    }
+    // A call that says nothing ends with its deadline, and not when a message has had its time.
+    let begun = Instant::now();
+    for method in ["quotad.v1.DecisionService/CheckLimit", "quotad.v1.DecisionService/CheckLimits"] {
+        let mut silent = Call::open(&client, method, Some("200m")).await;
+        silent.message.send_data(Bytes::from_static(&[0, 0]), false).unwrap();
+        assert_eq!(silent.status().await.0, "4", "{method}");
+    }
+    assert!(begun.elapsed() < GIVEN_UP.start, "{:?}", begun.elapsed());
+    let mut other = quotad.client().await;
+    let peek = pb::CheckLimitRequest { cost: Some(0), ..one };
+    assert_eq!(decide(&mut other, peek).await.statuses[0].remaining, 1_000, "nothing was charged");
 }

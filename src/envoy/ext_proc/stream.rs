@@ -1,6 +1,7 @@
 //! The life of one stream: judge, hold, release.
 
 use super::answer::{IsGrpc, allowed, denied, go_on};
+use crate::budget::Ending;
 use crate::engine::address::parse_ip_and_port;
 use crate::engine::decision::Outcome;
 use crate::engine::http::{Header, Refusal};
@@ -37,6 +38,8 @@ pub(super) struct Exchanged<S> {
     pub(super) answers: Sender<Result<pb::ProcessingResponse, Status>>,
     /// Set with the first answer.
     pub(super) answered: Arc<AtomicBool>,
+    /// The drain, or the end of the longest life of its connection.
+    pub(super) ending: Ending,
 }
 
 /// What goes on after a request was allowed.
@@ -51,7 +54,7 @@ struct Goes {
 enum End {
     /// The request is over, or Envoy is gone.
     Over,
-    /// This process drains: the request goes on, its lease ends by itself.
+    /// This process drains, or the connection is too old: the request goes on, its lease ends by itself.
     Drained,
 }
 
@@ -142,7 +145,6 @@ impl<S: Store> Exchanged<S> {
 
     /// Answers what comes and renews, until the stream ends.
     async fn follow(&mut self, mut headers: Vec<Header>, lease: Option<&(Lease, Duration)>) -> End {
-        let mut draining = (self.envoy.draining)();
         let mut ticks = interval(lease.map_or(Duration::from_secs(3_600), |(_, every)| *every));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first is at once.
@@ -152,7 +154,7 @@ impl<S: Store> Exchanged<S> {
                 biased;
                 () = self.answers.closed() => return End::Over,
                 message = self.messages.message() => message,
-                () = &mut draining => return End::Drained,
+                () = &mut self.ending => return End::Drained,
                 _ = ticks.tick() => {
                     let Some((lease, every)) = lease else { continue };
                     if let Err(status) = hold(&self.envoy, lease, *every).await {

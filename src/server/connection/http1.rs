@@ -3,7 +3,9 @@
 //! Promise: what is beyond a bound is answered with the status that says so, and its connection ends; nothing that a
 //! client sends ends more than that.
 
-use super::{Ended, First, to_the_end};
+use super::outgoing::Outgoing;
+use super::{Bounds, Ended, First, LIVES, to_the_end};
+use crate::budget::Account;
 use crate::server::dispatch::{Pages, plain};
 use crate::shutdown::Stop;
 use bytes::{Bytes, BytesMut};
@@ -16,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -40,10 +43,16 @@ struct Patience {
     head: Duration,
     /// For the whole body.
     body: Duration,
+    /// For the next byte of an answer to be taken.
+    unread: Duration,
 }
 
-const PATIENCE: Patience =
-    Patience { first: Duration::from_secs(10), head: Duration::from_secs(60), body: Duration::from_secs(10) };
+const PATIENCE: Patience = Patience {
+    first: Duration::from_secs(10),
+    head: Duration::from_secs(60),
+    body: Duration::from_secs(10),
+    unread: LIVES.unread,
+};
 
 pub(super) async fn drive<S>(stream: S, pages: Pages, stop: Stop) -> Ended
 where
@@ -72,8 +81,10 @@ where
         let pages = Rc::clone(&pages);
         async move { Ok::<_, Infallible>(answer(request, &pages, patience).await.map(Full::new)) }
     });
-    let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    to_the_end(connection, Connection::graceful_shutdown, &first, stop).await
+    let connection =
+        pin!(builder.serve_connection(TokioIo::new(Outgoing::new(stream, patience.unread)), service));
+    let bounds = Bounds { first, lives: LIVES, account: Arc::<Account>::default(), stop };
+    to_the_end(connection, Connection::graceful_shutdown, &bounds).await
 }
 
 async fn answer(request: Request<Incoming>, pages: &Pages, patience: Patience) -> Response<Bytes> {
@@ -125,6 +136,7 @@ mod tests {
         first: Duration::from_secs(20),
         head: Duration::from_millis(200),
         body: Duration::from_millis(200),
+        unread: Duration::from_millis(200),
     };
 
     fn echo() -> Pages {
@@ -158,13 +170,36 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_asks_nothing_is_closed_sooner_than_one_that_has_asked() {
         let first = Duration::from_millis(50);
-        let patience = Patience { first, head: Duration::from_secs(600), body: Duration::from_secs(600) };
+        let patience = Patience {
+            first,
+            head: Duration::from_secs(600),
+            body: Duration::from_secs(600),
+            unread: LIVES.unread,
+        };
         let ended = tokio::time::timeout(Duration::from_secs(20), said(patience, b"")).await;
         assert_eq!(ended.as_deref(), Ok(""));
         let asked = Patience { head: Duration::from_millis(500), ..patience };
         let began = tokio::time::Instant::now();
         let kept = said(asked, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(kept.starts_with("HTTP/1.1 200 OK\r\n") && began.elapsed() >= asked.head, "{kept}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_on_and_on_and_reads_nothing_is_closed() {
+        const ONE: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab";
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let asks = async {
+            let mut asked = 0_usize;
+            while client.write_all(ONE).await.is_ok() {
+                asked += 1;
+            }
+            asked
+        };
+        let served = with(QUICK, server, echo(), Stop::default());
+        let both = async { tokio::join!(served, asks) };
+        let (served, asked) =
+            tokio::time::timeout(Duration::from_secs(20), both).await.expect("the end of the connection");
+        assert!(served.is_err() && asked > 0, "{served:?} {asked}");
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
 //! gRPC: HTTP/2 with our bounds.
 
-use super::{Ended, First, to_the_end};
+use super::outgoing::Outgoing;
+use super::{Bounds, Ended, First, LIVES, Lives, to_the_end};
+use crate::budget::Account;
 use crate::server::dispatch::Dispatch;
 use crate::shutdown::{Stop, spawn_local};
 use hyper::rt::Executor;
 use hyper::server::conn::http2::{Builder, Connection};
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -41,6 +44,13 @@ pub(super) async fn drive<S>(stream: S, dispatch: Dispatch, stop: Stop) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    with(LIVES, stream, dispatch, stop).await
+}
+
+async fn with<S>(lives: Lives, stream: S, dispatch: Dispatch, stop: Stop) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let mut builder = Builder::new(Local);
     builder
         .timer(TokioTimer::new())
@@ -54,10 +64,199 @@ where
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let first = First::within(FIRST_REQUEST);
     let asked = Rc::clone(&first.asked);
+    let account = Arc::<Account>::default();
+    let counted = Arc::clone(&account);
     let service = service_fn(move |request| {
         asked.set(true);
-        dispatch.call(request)
+        dispatch.call(request, &counted)
     });
-    let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    to_the_end(connection, Connection::graceful_shutdown, &first, stop).await
+    let connection =
+        pin!(builder.serve_connection(TokioIo::new(Outgoing::new(stream, lives.unread)), service));
+    let bounds = Bounds { first, lives, account: Arc::clone(&account), stop };
+    tokio::select! {
+        // What has arrived is read before anything else is looked at.
+        biased;
+        ended = to_the_end(connection, Connection::graceful_shutdown, &bounds) => ended,
+        () = unread_for(lives.unread, &account) => {
+            tracing::debug!("a peer reads no answers; closing its connection");
+            Ok(())
+        }
+    }
+}
+
+/// Ends when the peer has taken nothing of its answers for a whole `span` while some waited; it is looked at four times in
+/// one, so that this comes at most a quarter late.
+async fn unread_for(span: Duration, account: &Account) {
+    let (mut looks, mut before) = (0, None);
+    while looks < 5 {
+        tokio::time::sleep(span / 4).await;
+        let now = account.unread_after();
+        looks = if now.is_some() && now == before { looks + 1 } else { 1 };
+        before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::ending;
+    use crate::server::Arriving;
+    use bytes::Bytes;
+    use h2::client::SendRequest;
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+    use tonic::body::Body;
+    use tonic::service::Routes;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const LEASES: &str = "envoy.service.ext_proc.v3.ExternalProcessor/Process";
+    const QUICK: Lives = Lives {
+        age: Duration::from_millis(300),
+        grace: Duration::from_millis(100),
+        look: Duration::from_millis(100),
+        longest: Duration::from_secs(3),
+        unread: Duration::from_secs(600),
+    };
+
+    type Answer = std::pin::Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    /// Answers `large` with a mebibyte; everything else when its connection ends it.
+    #[derive(Clone)]
+    struct Fake;
+
+    impl tower_service::Service<http::Request<Arriving<Incoming>>> for Fake {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = Answer;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<Arriving<Incoming>>) -> Answer {
+            let is_large = request.uri().path().ends_with("large");
+            let over = ending(request.extensions(), Box::pin(std::future::pending()));
+            Box::pin(async move {
+                if is_large {
+                    return Ok(http::Response::new(Body::new(Full::from(vec![0; 1_024 * 1_024]))));
+                }
+                over.await;
+                Ok(http::Response::new(Body::empty()))
+            })
+        }
+    }
+
+    /// A connection that is served until it ends; what ends is told by the instant.
+    async fn connect(lives: Lives) -> (SendRequest<Bytes>, tokio::sync::oneshot::Receiver<()>) {
+        let (client, server) = tokio::io::duplex(64 * 1_024);
+        let dispatch = Dispatch::new(Fake, Fake, Routes::default())
+            .with("/envoy.service.ext_proc.v3.ExternalProcessor/", Fake);
+        let (over, ended) = tokio::sync::oneshot::channel();
+        spawn_local(async move {
+            let _ = with(lives, server, dispatch, Stop::default()).await;
+            let _ = over.send(());
+        });
+        let (sender, connection) = h2::client::handshake(client).await.unwrap();
+        spawn_local(async move {
+            let _ = connection.await;
+        });
+        (sender, ended)
+    }
+
+    async fn open(
+        client: &SendRequest<Bytes>,
+        method: &str,
+    ) -> Result<h2::client::ResponseFuture, h2::Error> {
+        let request = http::Request::post(format!("http://quotad/{method}")).body(()).unwrap();
+        Ok(client.clone().ready().await?.send_request(request, true)?.0)
+    }
+
+    async fn in_time<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(PATIENCE, what).await.expect("in time")
+    }
+
+    #[tokio::test]
+    async fn streams_of_leases_outlive_the_age_of_their_connection_and_end_well_at_its_longest_life() {
+        let test = async {
+            let (client, ended) = connect(QUICK).await;
+            let begun = crate::clock::monotonic();
+            let mut sockets = Vec::new();
+            for _ in 0..20 {
+                sockets.push(open(&client, LEASES).await.unwrap());
+            }
+            // It takes no more of them from its age on.
+            in_time(async {
+                while let Ok(more) = open(&client, LEASES).await {
+                    sockets.push(more);
+                    // A poll of a condition with a deadline.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+            let refused = begun.elapsed();
+            assert!(refused >= QUICK.age - QUICK.age / 10, "{refused:?}");
+            let mut lived = 0;
+            for socket in sockets {
+                // One that was under way with the end of the age may be refused; those before it are not.
+                match in_time(socket).await {
+                    Ok(answer) => {
+                        assert_eq!(answer.status(), 200);
+                        lived += 1;
+                    }
+                    Err(error) => assert!(error.is_go_away() || error.is_reset(), "{error}"),
+                }
+            }
+            assert!(lived >= 20, "{lived}");
+            assert!(begun.elapsed() >= QUICK.longest - QUICK.longest / 10, "{:?}", begun.elapsed());
+            in_time(ended).await.unwrap();
+        };
+        tokio::task::LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn other_calls_have_the_grace_after_the_age_and_no_more() {
+        let test = async {
+            let (client, ended) = connect(Lives { longest: PATIENCE * 3, ..QUICK }).await;
+            let answer = open(&client, "quotad.v1.DecisionService/CheckLimit").await.unwrap();
+            let silent = open(&client, "quotad.v1.DecisionService/CheckLimits").await.unwrap();
+            assert!(in_time(answer).await.is_err() && in_time(silent).await.is_err());
+            in_time(ended).await.unwrap();
+        };
+        tokio::task::LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_no_answer_is_closed_and_one_that_reads_slowly_is_not() {
+        let unread = Duration::from_secs(3);
+        let lives = Lives { age: PATIENCE * 9, longest: PATIENCE * 9, unread, ..QUICK };
+        let test = async {
+            // The connection is driven, so that it answers every PING; the answer alone is not read.
+            let (client, ended) = connect(lives).await;
+            let answer =
+                in_time(open(&client, "quotad.v1.DecisionService/large").await.unwrap()).await.unwrap();
+            in_time(ended).await.unwrap();
+            drop(answer);
+        };
+        let slow = async {
+            let (client, _ended) = connect(lives).await;
+            let begun = crate::clock::monotonic();
+            let mut body = in_time(open(&client, "quotad.v1.DecisionService/large").await.unwrap())
+                .await
+                .unwrap()
+                .into_body();
+            let mut read = 0;
+            while let Some(data) = in_time(body.data()).await {
+                let data = data.expect("a slow reader is not cut");
+                read += data.len();
+                body.flow_control().release_capacity(data.len()).unwrap();
+                // The pace of a slow reader.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert_eq!(read, 1_024 * 1_024);
+            assert!(begun.elapsed() > unread, "{:?}", begun.elapsed());
+        };
+        tokio::task::LocalSet::new().run_until(async { tokio::join!(test, slow) }).await;
+    }
 }
