@@ -1,0 +1,270 @@
+"""One request or socket: what the service said about it, and the questions that its handler may ask.
+
+A handler reaches it by `current()`; it stands in the ASGI scope under "quotad" too, for middleware.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from inspect import isawaitable
+
+from quotad.claims import Claims
+from quotad.client import holder, new_id
+from quotad.decision import Decision
+from quotad.errors import Cause, NoDecision, RateLimitExceeded
+from quotad.events import Decided, Unavailable
+from quotad.facts import client_of, http_request
+from quotad.leases import Ended, Lease
+from quotad.local import Local
+from quotad.rules import Cost, Rule, Scope
+from quotad.runtime import Runtime
+from quotad.settings import Settings
+from quotad.transport import ACQUIRE, AUTHORIZE, CHECK_LIMIT, Answered, Asked, Rpc
+from quotad.v1 import decision_pb2 as pb
+
+MAX_ENTRIES = 32
+MAX_TEXT = 256
+_current: ContextVar[Context] = ContextVar("quotad")
+
+
+@dataclass(slots=True)
+class Context:
+    """`claims` is None when the route asks for no token, and when nobody could check it (`is_unchecked`)."""
+
+    settings: Settings
+    runtime: Runtime
+    scope: Scope
+    rule: Rule
+    route: str = ""
+    claims: Claims | None = None
+    is_unchecked: bool = False
+    authorized: Decision | None = None
+    decisions: list[Decision] = field(default_factory=list)
+    """Whose headers the response carries, beside the route's."""
+    leases: list[Lease] = field(default_factory=list)
+    on_lease_end: Callable[[Ended], None] | None = None
+    on_lease: Callable[[], None] | None = None
+    _began: float = 0.0
+
+    async def authorize(self) -> Decision:
+        """Token, limits and lease by the service's routes, in one call."""
+        offer = pb.AuthorizeRequest.ConnectionOffer(lease_id=new_id(), holder=holder())
+        request = pb.AuthorizeRequest(
+            domain=self.settings.domain, http=http_request(self.scope), request_id=new_id(), connection=offer
+        )
+        if self.rule.cost is not None:
+            request.cost = await cost_of(self.rule.cost, self.scope)
+        try:
+            answer = await self._ask(AUTHORIZE, request)
+        except NoDecision as error:
+            self.is_unchecked = True
+            self.authorized = self._without_answer(error)
+            self._shape([], sorted(self.runtime.identity))
+            return self.authorized
+        decision = self.authorized = Decision.read(answer.decision, is_secured=True)
+        self.route = answer.route
+        self._told(AUTHORIZE, decision)
+        if answer.HasField("claims"):
+            self.claims = Claims.read(answer.claims)
+        if answer.HasField("lease"):
+            self._hold(self._terms(decision, offer), answer.lease)
+        self.runtime.identity.update(answer.remove_headers[:64])
+        self._shape(list(answer.upstream_headers), list(answer.remove_headers))
+        return decision
+
+    async def check(
+        self, *policies: str, cost: Cost | None = None, entries: Mapping[str, str] | None = None
+    ) -> Decision:
+        """Charges these policies, all or none. Raises `RateLimitExceeded` when one refuses, or nobody answers and
+        the rule says closed."""
+        units = None if cost is None else await cost_of(cost, self.scope)
+        decision = await self._check(policies, units, entries)
+        self.decisions.append(decision)
+        if not decision.allowed:
+            raise RateLimitExceeded(decision)
+        return decision
+
+    async def peek(self, *policies: str, entries: Mapping[str, str] | None = None) -> Decision:
+        """What a check would say now; charges nothing and raises nothing."""
+        return await self._check(policies, 0, entries)
+
+    async def lease(self, *policies: str, entries: Mapping[str, str] | None = None) -> Lease:
+        """Takes a lease that ends with the transport at the latest. Raises `RateLimitExceeded` when there is none."""
+        connection = pb.Connection(
+            domain=self.settings.domain,
+            policies=policies,
+            entries=self.entries(entries),
+            lease_id=new_id(),
+            holder=holder(),
+            token=self.claims.reference if self.claims is not None else None,
+        )
+        try:
+            answer = await self._ask(ACQUIRE, pb.AcquireConnectionRequest(connection=connection))
+        except NoDecision as error:
+            self.runtime.keeper.forget(connection)
+            decision = self._without_answer(error)
+            if not decision.allowed:
+                raise RateLimitExceeded(decision) from error
+            ended = Lease(connection, lambda _: None)
+            ended.ended = Ended.RELEASED
+            return ended
+        decision = Decision.read(answer.decision)
+        self._told(ACQUIRE, decision)
+        self.decisions.append(decision)
+        if not decision.allowed:
+            raise RateLimitExceeded(decision)
+        return self._hold(connection, answer.lease)
+
+    def give_back(self, lease: Lease | None = None) -> None:
+        """One lease, or all of this request's; harmless when they are given back already."""
+        for one in [lease] if lease is not None else self.leases:
+            self.runtime.keeper.release(one)
+
+    def entries(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The facts of this request, then the caller's own, which replace. What is beyond the service's bounds is left
+        out: a policy that needs it refuses."""
+        own = {"method": self.scope.get("method", "GET"), "route": self.route, "ip": self.client}
+        if self.claims is not None:
+            own |= self.claims.entries()
+        kept = {name: value for name, value in own.items() if value and is_short(name) and is_short(value)}
+        given = dict(more or {})
+        for name in list(kept)[::-1]:
+            if len(kept | given) <= MAX_ENTRIES:
+                break
+            if name.startswith("claim:"):
+                del kept[name]
+        return kept | given
+
+    @property
+    def client(self) -> str:
+        """The client's address by the trusted proxies; empty when there is none."""
+        return client_of(self.scope, self.settings.trusted, self.settings.notices)
+
+    async def _check(self, policies: tuple[str, ...], units: int | None, entries: Mapping[str, str] | None) -> Decision:
+        request = pb.CheckLimitRequest(
+            domain=self.settings.domain,
+            policies=policies,
+            entries=self.entries(entries),
+            request_id=new_id(),
+            cost=units,
+        )
+        try:
+            answer = await self._ask(CHECK_LIMIT, request)
+        except NoDecision as error:
+            return self._without_answer(error, 1 if units is None else units)
+        decision = Decision.read(answer.decision)
+        if decision.reason == "partition_missing":
+            self.settings.notices.once("W103", f"{', '.join(policies)}: the request lacks what it is counted by")
+        self._told(CHECK_LIMIT, decision)
+        return decision
+
+    async def _ask(self, rpc: Rpc[Asked, Answered], request: Asked) -> Answered:
+        self._began = time.monotonic()
+        return await self.runtime.client.call(rpc, request, self.rule.deadline or self.settings.deadline)
+
+    def _told(self, rpc: Rpc[Asked, Answered], decision: Decision) -> None:
+        names = tuple(status.policy for status in decision.statuses)
+        seconds = time.monotonic() - self._began
+        event = Decided(rpc.name, decision.allowed, decision.reason, decision.mode, self.route, names, seconds)
+        self.runtime.events.emit(event)
+
+    def _without_answer(self, error: NoDecision, cost: int = 1) -> Decision:
+        """Must never let pass what a client brought about itself by sending what the service cannot take."""
+        bodies, handled = self.settings.bodies, "closed"
+        chosen = self.rule.on_unavailable or self.settings.on_unavailable
+        match error.cause:
+            case Cause.MALFORMED:
+                decision = bodies.malformed()
+            case Cause.NOT_CONFIGURED:
+                self.settings.notices.once("W204", f"quotad does not know what was asked for: {error.detail}")
+                decision = bodies.not_configured()
+            case _ if isinstance(chosen, Local):
+                handled = "local"
+                decision = self._local(chosen, cost)
+            case _ if chosen == "open":
+                handled = "open"
+                decision = Decision(allowed=True, reason="unavailable", mode="failed_open", status=200)
+            case _:
+                decision = bodies.unavailable()
+        self.runtime.events.emit(Unavailable(error.cause.value, handled))
+        return decision
+
+    def _local(self, chosen: Local, cost: int) -> Decision:
+        from quotad.address import parse, partition
+
+        if chosen.key is not None:
+            key = chosen.key(self.scope)
+        else:
+            address = parse(self.client)
+            key = partition(address) if address is not None else "unknown"
+        verdict = chosen.hit(key, cost)
+        if verdict.allowed:
+            return Decision(allowed=True, reason="unavailable", mode="local", status=200)
+        return self.settings.bodies.limited_here(verdict.retry_after)
+
+    def _terms(self, decision: Decision, offer: pb.AuthorizeRequest.ConnectionOffer) -> pb.Connection:
+        """What renews the lease of an `Authorize`. The answer does not say it, so it is put together from what does."""
+        return pb.Connection(
+            domain=self.settings.domain,
+            policies=[status.policy for status in decision.statuses if status.is_concurrency],
+            entries=self.entries(),
+            lease_id=offer.lease_id,
+            holder=offer.holder,
+            token=self.claims.reference if self.claims is not None else None,
+        )
+
+    def _hold(self, connection: pb.Connection, granted: pb.Lease) -> Lease:
+        lease = self.runtime.keeper.hold(connection, granted, self._lease_ended)
+        self.leases.append(lease)
+        if self.on_lease is not None:
+            self.on_lease()
+        return lease
+
+    def _lease_ended(self, how: Ended) -> None:
+        if how is not Ended.RELEASED and self.on_lease_end is not None:
+            self.on_lease_end(how)
+
+    def _shape(self, added: list[pb.Header], removed: list[str]) -> None:
+        """The request as the application sees it: identity headers are the service's word, never the client's."""
+        barred = {spelling(name) for name in removed}
+        headers = [header for header in self.scope["headers"] if spelling(header[0].decode("latin-1")) not in barred]
+        headers += [(header.name.lower().encode(), header.value.encode()) for header in added]
+        self.scope["headers"] = headers
+
+
+def spelling(name: str) -> str:
+    """CGI, WSGI and PHP know a header by its letters and digits alone: `X_User_Id` is `x-user-id` to them."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+
+
+def is_short(text: str) -> bool:
+    return len(text.encode()) <= MAX_TEXT and not any(letter < " " or letter == "\x7f" for letter in text)
+
+
+async def cost_of(cost: Cost, scope: Scope) -> int:
+    units = cost(scope) if callable(cost) else cost
+    if isawaitable(units):
+        units = await units
+    return max(0, units)
+
+
+def current() -> Context:
+    """The request or socket that this code runs for."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise RuntimeError(
+            "quotad: no Shield is in front of this application; wrap it: app = Shield(app, ...)"
+        ) from None
+
+
+async def entered(context: Context, run: Callable[[], Awaitable[None]]) -> None:
+    """Runs the application for this context. The variable is set for what runs inside, and put back after."""
+    token = _current.set(context)
+    try:
+        await run()
+    finally:
+        _current.reset(token)
