@@ -102,7 +102,7 @@ class Quotad:
         file = self.folder / "quotad.yaml"
         file.write_text(self.config)
         self.program = Program([BINARY, "--config", str(file), "--listen", f"127.0.0.1:{self.port}"], r"^ready in")
-        listening = re.search(r"127\.0\.0\.1:(\d+)", "".join(self.program.lines))
+        listening = re.search(r"gRPC +127\.0\.0\.1:(\d+)", "".join(self.program.lines))
         assert listening is not None
         self.port = int(listening[1])
         return self
@@ -181,8 +181,8 @@ def running(folder: Path, store: str = "memory:", change: Callable[[str], str] =
 
 
 def is_exact(target: str) -> bool:
-    """Whether every worker reaches its store. Health says SERVING a moment before that, so decisions are looked at: over
-    several connections, which go to the workers in turn."""
+    """Whether every worker reaches its store. Health says SERVING a moment before that, so decisions are looked at:
+    over several connections, which go to the workers in turn."""
     request = pb.CheckLimitRequest(policies=["closed"], entries={"ip": "127.0.0.1"}, cost=0)
     options = [("grpc.use_local_subchannel_pool", 1)]
     for _ in range(2 * (os.cpu_count() or 1)):
