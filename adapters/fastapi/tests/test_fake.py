@@ -117,7 +117,7 @@ async def renewed(app: Shield) -> None:
     assert isinstance(fake, FakeDecisions)
     before = len(fake.calls)
     for lease in keeper._held.values():
-        lease.renew_at = 0.0
+        lease.renew_at = 0.0  # in the past
     keeper._sooner.set()
     await eventually(lambda: len(fake.calls) > before)
     await asyncio.sleep(0)  # lets the answer arrive

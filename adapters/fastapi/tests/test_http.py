@@ -10,6 +10,7 @@ from conftest import ORIGIN
 from sample import make, variable
 from support import Quotad, address, ask, bearer, eventually, http_scope, token
 
+from quotad import Rule
 from quotad.transport import GrpcTransport
 
 SECURITY = {
@@ -235,3 +236,21 @@ async def test_an_error_builder_makes_the_body(shielded: Any) -> None:
     answer = await ask(shielded(make(), error=build), "GET", "/me")
     assert (answer.status, answer.body, answer["content-type"]) == (401, b"<p>token_missing</p>", "text/html")
     assert answer["www-authenticate"] == "Bearer"
+
+
+async def test_a_skipped_path_asks_nothing_and_still_believes_no_identity_header(shielded: Any) -> None:
+    app = shielded(make(), target="127.0.0.1:1", rules=[Rule("/plain", skip=True)])
+    answer = await ask(app, "GET", "/plain", headers={"x-user-id": "admin", "x_user_id": "admin"})
+    assert (answer.status, answer.json()) == (200, {"user": None, "forged": None})
+    assert answer["x-frame-options"] == "DENY"
+    assert (await ask(app, "GET", "/maybe")).status == 503
+
+
+async def test_a_rule_says_what_a_request_of_a_route_costs(shielded: Any) -> None:
+    def cost(scope: Any) -> int:
+        return len(scope["query_string"])
+
+    app, peer = shielded(make(), rules=[Rule("POST /login", cost=cost)]), address()
+    assert (await ask(app, "POST", "/login?ab", peer=peer))["ratelimit"].startswith('"auth-per-ip";r=1')
+    assert (await ask(app, "POST", "/login?ab", peer=peer)).status == 429
+    assert (await ask(app, "POST", "/login?a", peer=peer)).status == 200

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 from conftest import ORIGIN
+from fastapi import WebSocket
 from sample import make
 from support import Quotad, Socket, address, ask, bearer, eventually, http_scope, token
 
-from quotad import Messages, Rule, Shield
+from quotad import Context, Messages, Rule, Shield, current
 from quotad.transport import RENEW, REVOKE, GrpcTransport
 from quotad.v1 import decision_pb2 as pb
 
@@ -266,3 +267,27 @@ async def test_everything_is_given_back_at_the_end_of_the_process(shielded: Any,
     again = await Socket(other, "/ws/silent", bearer(name)).opened()
     assert again.kinds == ["websocket.accept"]
     await leave_all(*both, again)
+
+
+async def test_a_lease_that_is_taken_after_the_client_has_left_is_not_kept(shielded: Any) -> None:
+    inner = make()
+    left, taken = asyncio.Event(), asyncio.Event()
+    contexts: list[Context] = []
+
+    @inner.websocket("/late")
+    async def late(socket: WebSocket) -> None:
+        contexts.append(current())
+        await socket.accept()
+        await left.wait()
+        await current().lease("streams-per-user", entries={"user": "late"})
+        taken.set()
+        await asyncio.Event().wait()
+
+    app = shielded(inner)
+    socket = await Socket(app, "/late").opened()
+    socket.leave()
+    await eventually(lambda: contexts[0].is_over)
+    left.set()
+    await taken.wait()
+    assert len(app._runtimes.current().keeper) == 0
+    socket.task.cancel()

@@ -5,6 +5,7 @@ A handler reaches it by `current()`; it stands in the ASGI scope under "quotad" 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -27,6 +28,8 @@ from quotad.v1 import decision_pb2 as pb
 
 MAX_ENTRIES = 32
 MAX_TEXT = 256
+MAX_DECISIONS = 16
+"""Whose headers a response carries; a socket's handler may check for as long as it lives."""
 _current: ContextVar[Context] = ContextVar("quotad")
 
 
@@ -41,6 +44,7 @@ class Context:
     route: str = ""
     claims: Claims | None = None
     is_unchecked: bool = False
+    is_over: bool = False
     authorized: Decision | None = None
     decisions: list[Decision] = field(default_factory=list)
     """Whose headers the response carries, beside the route's."""
@@ -62,7 +66,7 @@ class Context:
         except NoDecision as error:
             self.is_unchecked = True
             self.authorized = self._without_answer(error)
-            self._shape([], sorted(self.runtime.identity))
+            self.forbid_identity()
             return self.authorized
         decision = self.authorized = Decision.read(answer.decision, is_secured=True)
         self.route = answer.route
@@ -71,7 +75,7 @@ class Context:
             self.claims = Claims.read(answer.claims)
         if answer.HasField("lease"):
             self._hold(self._terms(decision, offer), answer.lease)
-        self.runtime.identity.update(answer.remove_headers[:64])
+        self.runtime.identity.update(spelling(name) for name in answer.remove_headers)
         self._shape(list(answer.upstream_headers), list(answer.remove_headers))
         return decision
 
@@ -82,7 +86,7 @@ class Context:
         the rule says closed."""
         units = None if cost is None else await cost_of(cost, self.scope)
         decision = await self._check(policies, units, entries)
-        self.decisions.append(decision)
+        self._carry(decision)
         if not decision.allowed:
             raise RateLimitExceeded(decision)
         return decision
@@ -103,6 +107,9 @@ class Context:
         )
         try:
             answer = await self._ask(ACQUIRE, pb.AcquireConnectionRequest(connection=connection))
+        except asyncio.CancelledError:
+            self.runtime.keeper.forget(connection)
+            raise
         except NoDecision as error:
             self.runtime.keeper.forget(connection)
             decision = self._without_answer(error)
@@ -113,15 +120,26 @@ class Context:
             return ended
         decision = Decision.read(answer.decision)
         self._told(ACQUIRE, decision)
-        self.decisions.append(decision)
+        self._carry(decision)
         if not decision.allowed:
             raise RateLimitExceeded(decision)
         return self._hold(connection, answer.lease)
 
     def give_back(self, lease: Lease | None = None) -> None:
         """One lease, or all of this request's; harmless when they are given back already."""
-        for one in [lease] if lease is not None else self.leases:
+        for one in [lease] if lease is not None else list(self.leases):
             self.runtime.keeper.release(one)
+            if one in self.leases:
+                self.leases.remove(one)
+
+    def end(self) -> None:
+        """The transport is over: what it held is given back, and so is what the handler takes from now on."""
+        self.is_over = True
+        self.give_back()
+
+    def forbid_identity(self) -> None:
+        """Takes away the identity headers that a client sent, where the service is not asked."""
+        self._shape([], sorted(self.runtime.identity))
 
     def entries(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The facts of this request, then the caller's own, which replace. What is beyond the service's bounds is left
@@ -164,6 +182,10 @@ class Context:
     async def _ask(self, rpc: Rpc[Asked, Answered], request: Asked) -> Answered:
         self._began = time.monotonic()
         return await self.runtime.client.call(rpc, request, self.rule.deadline or self.settings.deadline)
+
+    def _carry(self, decision: Decision) -> None:
+        if len(self.decisions) < MAX_DECISIONS:
+            self.decisions.append(decision)
 
     def _told(self, rpc: Rpc[Asked, Answered], decision: Decision) -> None:
         names = tuple(status.policy for status in decision.statuses)
@@ -218,6 +240,9 @@ class Context:
 
     def _hold(self, connection: pb.Connection, granted: pb.Lease) -> Lease:
         lease = self.runtime.keeper.hold(connection, granted, self._lease_ended)
+        if self.is_over:
+            self.runtime.keeper.release(lease)
+            return lease
         self.leases.append(lease)
         if self.on_lease is not None:
             self.on_lease()

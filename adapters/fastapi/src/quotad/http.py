@@ -44,6 +44,8 @@ async def serve(app: Any, parts: tuple[Settings, Runtime], scope: Scope, receive
         if not decision.allowed:
             await face.refuse(send, decision)
             return
+    elif settings.authorize:
+        context.forbid_identity()
     await exchange.run(app)
 
 
@@ -86,7 +88,7 @@ class Exchange:
         finally:
             self._cancel.disarm()
             self._pump.stop()
-            self._context.give_back()
+            self._context.end()
 
     async def _send(self, message: Message) -> None:
         if self._ended is not None:
@@ -105,7 +107,7 @@ class Exchange:
 
     def _gone(self) -> None:
         """The client has left: what it held is free, whatever the handler still does."""
-        self._context.give_back()
+        self._context.end()
         if not self._is_over and self._context.settings.cancel_after is not None:
             self._cancel.after(self._context.settings.cancel_after)
 

@@ -67,6 +67,7 @@ class Keeper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewer: asyncio.Task[None] | None = None
         self._sooner = asyncio.Event()
+        self._due = 0.0
         self._releases = asyncio.Semaphore(RELEASES)
 
     def __len__(self) -> int:
@@ -76,7 +77,8 @@ class Keeper:
         lease = Lease(connection, on_end)
         lease.renew_at = self._now() + seconds(granted.renew_after)
         self._held[lease.id] = lease
-        self._sooner.set()
+        if lease.renew_at < self._due:
+            self._sooner.set()
         if self._renewer is None or self._renewer.done():
             self._renewer = self.spawn(self._renew_all())
         return lease
@@ -131,11 +133,14 @@ class Keeper:
     async def _renew_all(self) -> None:
         while self._held:
             self._sooner.clear()
-            due = min(lease.renew_at for lease in self._held.values()) - self._now()
-            if due > 0:
-                await self._wait(due)
+            self._due = min(lease.renew_at for lease in self._held.values())
+            if self._due > self._now():
+                await self._wait(self._due - self._now())
                 continue
             for batch in batches(list(self._held.values())):
+                # What the answer leaves out is asked about again, and not at once.
+                for lease in batch:
+                    lease.renew_at = self._now() + RETRY
                 await self._renew(batch)
 
     async def _wait(self, timeout: float) -> None:
@@ -151,7 +156,7 @@ class Keeper:
         except NoDecision as error:
             self._not_renewed(batch, error)
             return
-        for lease, renewal in zip(batch, answer.renewals, strict=True):
+        for lease, renewal in zip(batch, answer.renewals, strict=False):
             if lease.ended is None:
                 await self._renewed(lease, renewal)
 

@@ -29,7 +29,8 @@ class Runtime:
         self.client = Client(transport, self.events, settings.notices)
         self.keeper = Keeper(self.client, self.events)
         self.identity = set(settings.identity)
-        """Headers that clients may not send: those of the settings, and what the service named since."""
+        """Headers that clients may not send, by their letters and digits: those of the settings, and what the service
+        has named since. Bounded by the service's configuration, because a client's spellings of one are one."""
 
     async def warm(self, settings: Settings) -> None:
         if not await self.client.ready(WARM_SECONDS):

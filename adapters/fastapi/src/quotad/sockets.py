@@ -45,6 +45,8 @@ async def serve(app: Any, parts: tuple[Settings, Runtime], scope: Scope, receive
         if not decision.allowed:
             await socket.refuse(decision)
             return
+    elif settings.authorize:
+        context.forbid_identity()
     await socket.run(app)
 
 
@@ -112,7 +114,7 @@ class Socket:
         finally:
             self._cancel.disarm()
             self._pump.stop()
-            self._context.give_back()
+            self._context.end()
 
     async def _receive(self) -> Message:
         limit = self._context.rule.messages
@@ -153,12 +155,12 @@ class Socket:
             message = {**message, "headers": headers}
         await self._to_client(message)
         if kind == "websocket.close":
-            self._context.give_back()
+            self._context.end()
 
     def _gone(self) -> None:
         """The client has left: what it held is free, whatever the handler still does."""
         self._is_gone = True
-        self._context.give_back()
+        self._context.end()
         if self._context.settings.cancel_after is not None:
             self._cancel.after(self._context.settings.cancel_after)
 
@@ -171,7 +173,7 @@ class Socket:
         if self._is_closed or self._is_gone:
             return
         self._is_closed = True
-        self._context.give_back()
+        self._context.end()
         await self._pump.end_with({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._cancel.after(GRACE_SECONDS)
         await self._to_client({"type": "websocket.close", "code": code, "reason": reason})
