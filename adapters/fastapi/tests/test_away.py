@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from sample import make
-from support import Quotad, Socket, address, ask, bearer, config, eventually, free_port
+from support import Quotad, Redis, Socket, address, ask, bearer, config, eventually, free_port, running
 
 from quotad import ConfigurationError, Rule, Shield, local
 from quotad.breaker import FAILURES
@@ -143,6 +143,39 @@ async def test_a_policy_that_leaves_the_choice_to_the_caller_does_not_open_the_b
         assert (await ask(app, "POST", "/login")).status == 200, "local, by the service"
     finally:
         server.stop()
+
+
+async def test_the_redis_of_quotad_is_killed_under_load_and_comes_back(tmp_path: Path) -> None:
+    port = free_port()
+    redis = Redis(tmp_path, port)
+    with running(tmp_path, redis.url) as server:
+        app, stop, seen = shield_on(server.target, deadline=10.0), asyncio.Event(), list[tuple[str, int, str]]()
+
+        async def load(method: str, path: str) -> None:
+            while not stop.is_set():
+                answer = await ask(app, method, path)
+                code = answer.json().get("code", "") if answer.status != 200 else ""
+                seen.append((path, answer.status, code))
+                await asyncio.sleep(0.005)  # two hundred requests a second each
+
+        paths = [("POST", "/login"), ("GET", "/closed"), ("GET", "/undecided")]
+        inner = app.app
+        for _, path in paths[1:]:
+            inner.get(path)(lambda: "in")
+        loads = [asyncio.ensure_future(load(*path)) for path in paths]
+        everything = {(path, 200, "") for _, path in paths}
+        await eventually(lambda: set(seen) == everything)
+        redis.stop()
+        unavailable = {("/closed", 503, "RATE_LIMIT_UNAVAILABLE"), ("/undecided", 503, "RATE_LIMIT_UNAVAILABLE")}
+        await eventually(lambda: set(seen) >= unavailable)
+        redis = await asyncio.to_thread(Redis, tmp_path, port)
+        await eventually(lambda: set(seen[-30:]) == everything)
+        stop.set()
+        await asyncio.gather(*loads)
+        # Log-ins were decided throughout, by quotad's own memory while Redis was away.
+        assert set(seen) == everything | unavailable
+        assert not app._runtimes.current().client.breaker.is_open
+    redis.stop()
 
 
 def test_local_limits_divide_by_the_replicas_and_need_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

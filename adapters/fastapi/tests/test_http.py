@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 from conftest import ORIGIN
+from fastapi import Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
 from sample import make, variable
 from support import Quotad, address, ask, bearer, eventually, http_scope, token
 
-from quotad import Rule
+from quotad import RateLimitExceeded, Rule
+from quotad.fastapi import limit
 from quotad.transport import GrpcTransport
 
 SECURITY = {
@@ -210,8 +214,6 @@ async def test_what_a_client_can_make_too_large_is_refused_and_never_let_pass(sh
 
 
 async def test_an_unknown_policy_is_503_and_never_let_pass(shielded: Any) -> None:
-    from quotad.fastapi import limit
-
     inner = make()
     inner.post("/typo", dependencies=[limit("typo")])(lambda: "in")
     answer = await ask(shielded(inner, on_unavailable="open"), "POST", "/typo")
@@ -254,3 +256,79 @@ async def test_a_rule_says_what_a_request_of_a_route_costs(shielded: Any) -> Non
     assert (await ask(app, "POST", "/login?ab", peer=peer))["ratelimit"].startswith('"auth-per-ip";r=1')
     assert (await ask(app, "POST", "/login?ab", peer=peer)).status == 429
     assert (await ask(app, "POST", "/login?a", peer=peer)).status == 200
+
+
+async def test_the_headers_of_a_route_and_of_a_dependency_are_one_list(shielded: Any) -> None:
+    inner, account = make(), address()
+    inner.post("/ai/both", dependencies=[limit("per-account", entries={"account": account})])(lambda: "in")
+    app, headers = shielded(inner), bearer(f"both-{account}")
+    answer = await ask(app, "POST", "/ai/both", headers=headers)
+    assert answer["ratelimit-policy"] == '"ai-per-user";q=5;w=86400, "per-account";q=2;w=86400'
+    await ask(app, "POST", "/ai/both", headers=headers)
+    refused = await ask(app, "POST", "/ai/both", headers=headers)
+    assert (refused.status, refused["ratelimit-policy"]) == (429, answer["ratelimit-policy"])
+    assert ', "per-account";r=0;t=' in refused["ratelimit"]
+
+
+async def test_everything_that_charges_has_a_request_id_of_its_own(
+    shielded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: list[str] = []
+    call = GrpcTransport.call
+
+    async def seen(self: GrpcTransport, rpc: Any, request: Any, timeout: float) -> Any:
+        ids.append(request.request_id)
+        return await call(self, rpc, request, timeout)
+
+    monkeypatch.setattr(GrpcTransport, "call", seen)
+    app = shielded(make())
+    for path in ("/login", "/dependency", f"/account?account={address()}"):
+        await ask(app, "POST", path, headers={"x-request-id": "chosen by the client"})
+    assert len(ids) == len(set(ids)) == 5
+    assert all(len(one) == 32 for one in ids)
+
+
+async def test_a_check_of_the_application_counts_the_client_behind_trusted_proxies(shielded: Any) -> None:
+    app, client = shielded(make(), trusted_proxies=["10.0.0.0/8"]), address()
+    forwarded = [{"x-forwarded-for": f"6.6.6.{number}, {client}, 10.0.0.9"} for number in range(4)]
+    statuses = [
+        (await ask(app, "POST", "/dependency", headers=headers, peer="10.0.0.1")).status for headers in forwarded
+    ]
+    assert statuses == [200, 200, 200, 429]
+
+
+async def test_usual_mistakes_are_warned_of_once(shielded: Any, caplog: pytest.LogCaptureFixture) -> None:
+    inner = make()
+    inner.add_middleware(CORSMiddleware, allow_origins=["*"])
+    inner.post("/by-user", dependencies=[limit("ai-per-user")])(lambda: "in")
+    app = shielded(inner, trusted_proxies=["0.0.0.0/0"], on_unavailable="open")
+    untrusting = shielded(make())
+    for _ in range(2):
+        assert (await ask(app, "POST", "/by-user")).status == 403
+        await ask(untrusting, "POST", "/dependency", headers={"x-forwarded-for": "203.0.113.7"})
+        await ask(app, "POST", "/dependency", peer="testclient")
+    codes = sorted(record.getMessage()[:4] for record in caplog.records if record.name == "quotad")
+    assert codes == ["W101", "W102", "W103", "W104", "W106", "W109"]
+    assert "warnings.md#w101" in caplog.text
+
+
+async def test_the_handler_of_an_application_itself_is_kept(shielded: Any) -> None:
+    inner = make()
+
+    @inner.exception_handler(RateLimitExceeded)
+    async def own(request: Request, error: RateLimitExceeded) -> JSONResponse:
+        return JSONResponse({"wait": error.decision.retry_after}, error.decision.status)
+
+    answer = await ask(shielded(inner), "GET", f"/inside?account={address()}")
+    assert answer.status == 200
+    account = address()
+    await ask(shielded(inner), "GET", f"/inside?account={account}")
+    refused = await ask(shielded(inner), "GET", f"/inside?account={account}")
+    assert refused.status == 429
+    assert refused.json()["wait"] > 86_000
+    assert refused["x-frame-options"] == "DENY"
+
+
+async def test_without_a_shield_a_dependency_says_so() -> None:
+    answer = await ask(make(), "POST", "/dependency")
+    assert (answer.status, "Shield" in str(answer.error)) == (500, True)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 import pytest
-from conftest import ORIGIN
 
-from quotad import ConfigurationError, Rule
+from quotad import ConfigurationError, Lease, Rule, Shield
 from quotad.address import client_address, networks, parse, partition
+from quotad.bodies import Bodies
 from quotad.breaker import FAILURES, OPEN_SECONDS, Breaker
+from quotad.events import BreakerChanged, Decided, Events, LeaseEnded, Unavailable
 from quotad.headers import vary_origin
+from quotad.leases import batches
+from quotad.opentelemetry import OpenTelemetry
 from quotad.rules import ANY, Rules
+from quotad.runtime import Runtimes
+from quotad.testing import FakeDecisions
+from quotad.v1 import decision_pb2 as pb
 
 
 @pytest.mark.parametrize(
@@ -116,4 +124,82 @@ def test_vary_is_one_header_that_names_origin_once() -> None:
     assert vary_origin([]) == [(b"vary", b"Origin")]
     assert vary_origin([(b"vary", b"Accept"), (b"vary", b"origin")]) == [(b"vary", b"Accept, origin")]
     assert vary_origin([(b"vary", b"*")]) == [(b"vary", b"*")]
-    assert ORIGIN
+
+
+def test_answers_without_the_service_have_its_two_forms() -> None:
+    message = "The limit cannot be checked now. Please try again later."
+    uniform, problem = Bodies(problem=False).unavailable(), Bodies(problem=True).unavailable()
+    expected = {"status": "error", "code": "RATE_LIMIT_UNAVAILABLE", "message": message, "details": []}
+    assert list(json.loads(uniform.body).items()) == list(expected.items())
+    kind = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+    expected = {"type": kind, "title": message, "status": 503, "code": "RATE_LIMIT_UNAVAILABLE"}
+    assert list(json.loads(problem.body).items()) == list(expected.items())
+    assert (uniform.content_type, problem.content_type) == ("application/json", "application/problem+json")
+
+
+async def test_a_child_process_uses_nothing_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(FakeDecisions):
+        async def close(self) -> None:
+            raise AssertionError("the parent's channel was closed in the child")
+
+    settings = Shield(None, environment="development", transport=Closed()).settings
+    runtimes = Runtimes(settings)
+    parents = runtimes.current()
+    assert runtimes.current() is parents
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    assert runtimes.current() is not parents
+
+
+def test_events_become_metrics_without_anything_that_a_client_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    class Instrument:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def add(self, value: float, labels: dict[str, Any]) -> None:
+            seen.append((self.name, labels))
+
+        record = add
+
+    class Meter:
+        def create_counter(self, name: str, **_: Any) -> Instrument:
+            return Instrument(name)
+
+        create_histogram = create_counter
+
+    monkeypatch.setattr("quotad.opentelemetry.get_meter", lambda name: Meter())
+    count = OpenTelemetry()
+    for event in (
+        Decided("Authorize", False, "limit_exceeded", "exact", "auth", ("auth-per-ip",), 0.001),
+        Unavailable("away", "closed"),
+        BreakerChanged(True),
+        LeaseEnded("lost"),
+    ):
+        count(event)
+    assert seen == [
+        (
+            "quotad.decisions",
+            {"rpc": "Authorize", "outcome": "deny", "reason": "limit_exceeded", "mode": "exact", "route": "auth"},
+        ),
+        ("quotad.decision.duration", {"rpc": "Authorize"}),
+        ("quotad.unavailable", {"cause": "away", "handled": "closed"}),
+        ("quotad.breaker.changes", {"state": "open"}),
+        ("quotad.leases.ended", {"state": "lost"}),
+    ]
+
+
+def test_a_callback_that_raises_harms_nobody() -> None:
+    def broken(event: object) -> None:
+        raise RuntimeError("broken")
+
+    Events(broken).emit(LeaseEnded("lost"))
+
+
+def test_renewals_are_cut_by_number_and_by_bytes() -> None:
+    def lease(size: int) -> Lease:
+        return Lease(pb.Connection(lease_id="x" * size), lambda _: None)
+
+    assert [len(batch) for batch in batches([lease(32)] * 10_000)] == [4096, 4096, 1808]
+    assert max(sum(one.connection.ByteSize() for one in batch) for batch in batches([lease(3_000)] * 1_000)) < 1 << 20
