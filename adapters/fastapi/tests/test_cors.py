@@ -50,7 +50,14 @@ def test_the_environment_and_the_origins_come_from_variables(monkeypatch: pytest
 
 
 def test_a_slip_in_a_setting_does_not_start() -> None:
-    for wrong in ({"orgins": []}, {"on_unavailable": "opne"}, {"deadline": 0}, {"trusted_proxies": ["10.0.0.1/8"]}):
+    for wrong in (
+        {"orgins": []},
+        {"cors": "of"},
+        {"error_body": "json"},
+        {"on_unavailable": "opne"},
+        {"deadline": 0},
+        {"trusted_proxies": ["10.0.0.1/8"]},
+    ):
         with pytest.raises(ConfigurationError):
             Shield(make(), environment="development", **wrong)  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 from sample import make
@@ -108,6 +109,33 @@ async def test_an_outage_closes_no_socket() -> None:
     await renewed(app)
     assert (socket.kinds, fake.held("sockets")) == (["websocket.accept"], 1)
     socket.task.cancel()
+
+
+async def test_a_crowd_that_comes_and_goes_leaves_nothing_behind() -> None:
+    fake = FakeDecisions([Policy("sockets", 5, None, ["user"])], [Route("/ws/**", ["sockets"], True)])
+    app, chance = shield(fake), random.Random(7)
+
+    async def one(number: int) -> None:
+        path = chance.choice(["/ws/silent", "/ws/echo"])
+        socket = await Socket(app, path, bearer(f"user-{number % 40}")).opened()
+        for _ in range(chance.randrange(30)):
+            socket.text("x")
+        await asyncio.sleep(chance.random() / 100)  # how long the visit is
+        end = chance.choice(["leave", "cancel", "both"])
+        if end != "cancel":
+            socket.leave()
+        if end != "leave":
+            socket.task.cancel()
+        else:
+            await asyncio.sleep(0.05)  # time in which a chatty client's end stays unseen
+            socket.task.cancel()
+        await asyncio.gather(socket.task, return_exceptions=True)
+
+    await asyncio.gather(*(one(number) for number in range(400)))
+    keeper = app._runtimes.current().keeper
+    await eventually(lambda: len(keeper) == 0 and not keeper._tasks - {keeper._renewer})
+    assert fake.held("sockets") == 0
+    assert fake.calls.count("Authorize") == 400
 
 
 async def renewed(app: Shield) -> None:

@@ -15,19 +15,19 @@ from inspect import isawaitable
 from quotad.claims import Claims
 from quotad.client import holder, new_id
 from quotad.decision import Decision
+from quotad.entries import entries
 from quotad.errors import Cause, NoDecision, RateLimitExceeded
-from quotad.events import Decided, Unavailable
+from quotad.events import Decided
 from quotad.facts import client_of, http_request
+from quotad.identity import shaped, spelling
 from quotad.leases import Ended, Lease
-from quotad.local import Local
 from quotad.rules import Cost, Rule, Scope
 from quotad.runtime import Runtime
 from quotad.settings import Settings
 from quotad.transport import ACQUIRE, AUTHORIZE, CHECK_LIMIT, Answered, Asked, Rpc
+from quotad.unchecked import Unchecked
 from quotad.v1 import decision_pb2 as pb
 
-MAX_ENTRIES = 32
-MAX_TEXT = 256
 MAX_DECISIONS = 16
 """Whose headers a response carries; a socket's handler may check for as long as it lives."""
 _current: ContextVar[Context] = ContextVar("quotad")
@@ -76,7 +76,8 @@ class Context:
         if answer.HasField("lease"):
             self._hold(self._terms(decision, offer), answer.lease)
         self.runtime.identity.update(spelling(name) for name in answer.remove_headers)
-        self._shape(list(answer.upstream_headers), list(answer.remove_headers))
+        headers = shaped(self.scope["headers"], answer.upstream_headers, answer.remove_headers)
+        self.scope["headers"] = headers
         return decision
 
     async def check(
@@ -100,7 +101,7 @@ class Context:
         connection = pb.Connection(
             domain=self.settings.domain,
             policies=policies,
-            entries=self.entries(entries),
+            entries=self.facts(entries),
             lease_id=new_id(),
             holder=holder(),
             token=self.claims.reference if self.claims is not None else None,
@@ -139,22 +140,14 @@ class Context:
 
     def forbid_identity(self) -> None:
         """Takes away the identity headers that a client sent, where the service is not asked."""
-        self._shape([], sorted(self.runtime.identity))
+        self.scope["headers"] = shaped(self.scope["headers"], [], self.runtime.identity)
 
-    def entries(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The facts of this request, then the caller's own, which replace. What is beyond the service's bounds is left
-        out: a policy that needs it refuses."""
+    def facts(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The facts of this request, then the caller's own, which replace."""
         own = {"method": self.scope.get("method", "GET"), "route": self.route, "ip": self.client}
         if self.claims is not None:
             own |= self.claims.entries()
-        kept = {name: value for name, value in own.items() if value and is_short(name) and is_short(value)}
-        given = dict(more or {})
-        for name in list(kept)[::-1]:
-            if len(kept | given) <= MAX_ENTRIES:
-                break
-            if name.startswith("claim:"):
-                del kept[name]
-        return kept | given
+        return entries(own, more or {})
 
     @property
     def client(self) -> str:
@@ -165,7 +158,7 @@ class Context:
         request = pb.CheckLimitRequest(
             domain=self.settings.domain,
             policies=policies,
-            entries=self.entries(entries),
+            entries=self.facts(entries),
             request_id=new_id(),
             cost=units,
         )
@@ -194,45 +187,18 @@ class Context:
         self.runtime.events.emit(event)
 
     def _without_answer(self, error: NoDecision, cost: int = 1) -> Decision:
-        """Must never let pass what a client brought about itself by sending what the service cannot take."""
-        bodies, handled = self.settings.bodies, "closed"
-        chosen = self.rule.on_unavailable or self.settings.on_unavailable
-        match error.cause:
-            case Cause.MALFORMED:
-                decision = bodies.malformed()
-            case Cause.NOT_CONFIGURED:
-                self.settings.notices.once("W204", f"quotad does not know what was asked for: {error.detail}")
-                decision = bodies.not_configured()
-            case _ if isinstance(chosen, Local):
-                handled = "local"
-                decision = self._local(chosen, cost)
-            case _ if chosen == "open":
-                handled = "open"
-                decision = Decision(allowed=True, reason="unavailable", mode="failed_open", status=200)
-            case _:
-                decision = bodies.unavailable()
-        self.runtime.events.emit(Unavailable(error.cause.value, handled))
-        return decision
-
-    def _local(self, chosen: Local, cost: int) -> Decision:
-        from quotad.address import parse, partition
-
-        if chosen.key is not None:
-            key = chosen.key(self.scope)
-        else:
-            address = parse(self.client)
-            key = partition(address) if address is not None else "unknown"
-        verdict = chosen.hit(key, cost)
-        if verdict.allowed:
-            return Decision(allowed=True, reason="unavailable", mode="local", status=200)
-        return self.settings.bodies.limited_here(verdict.retry_after)
+        if error.cause is Cause.NOT_CONFIGURED:
+            self.settings.notices.once("W204", f"quotad does not know what was asked for: {error.detail}")
+        choice = self.rule.on_unavailable or self.settings.on_unavailable
+        unchecked = Unchecked(choice, self.scope, self.client)
+        return unchecked.decide(error, cost, self.settings.bodies, self.runtime.events)
 
     def _terms(self, decision: Decision, offer: pb.AuthorizeRequest.ConnectionOffer) -> pb.Connection:
         """What renews the lease of an `Authorize`. The answer does not say it, so it is put together from what does."""
         return pb.Connection(
             domain=self.settings.domain,
             policies=[status.policy for status in decision.statuses if status.is_concurrency],
-            entries=self.entries(),
+            entries=self.facts(),
             lease_id=offer.lease_id,
             holder=offer.holder,
             token=self.claims.reference if self.claims is not None else None,
@@ -251,22 +217,6 @@ class Context:
     def _lease_ended(self, how: Ended) -> None:
         if how is not Ended.RELEASED and self.on_lease_end is not None:
             self.on_lease_end(how)
-
-    def _shape(self, added: list[pb.Header], removed: list[str]) -> None:
-        """The request as the application sees it: identity headers are the service's word, never the client's."""
-        barred = {spelling(name) for name in removed}
-        headers = [header for header in self.scope["headers"] if spelling(header[0].decode("latin-1")) not in barred]
-        headers += [(header.name.lower().encode(), header.value.encode()) for header in added]
-        self.scope["headers"] = headers
-
-
-def spelling(name: str) -> str:
-    """CGI, WSGI and PHP know a header by its letters and digits alone: `X_User_Id` is `x-user-id` to them."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
-
-
-def is_short(text: str) -> bool:
-    return len(text.encode()) <= MAX_TEXT and not any(letter < " " or letter == "\x7f" for letter in text)
 
 
 async def cost_of(cost: Cost, scope: Scope) -> int:

@@ -102,6 +102,9 @@ class Settings:
         unknown = set(options) - set(Options.__annotations__)
         if unknown:
             raise ConfigurationError(f"no setting {', '.join(sorted(unknown))}")
+        for name, known in (("cors", ("on", "off")), ("error_body", ("uniform", "problem"))):
+            if options.get(name, known[0]) not in known:
+                raise ConfigurationError(f"{name} {options.get(name)!r}: write {' or '.join(known)}")
         environment = Environment.read(options.get("environment", os.environ.get("ENVIRONMENT", "")))
         credentials, transport = options.get("credentials"), options.get("transport")
         if credentials is None and transport is None:
