@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse
 from sample import make, variable
 from support import Quotad, address, ask, bearer, eventually, http_scope, token
 
-from quotad import RateLimitExceeded, Rule
+from quotad import RateLimitExceeded, Rule, Shield
+from quotad.events import Decided, Event
 from quotad.fastapi import limit
 from quotad.transport import GrpcTransport
 
@@ -332,3 +333,31 @@ async def test_the_handler_of_an_application_itself_is_kept(shielded: Any) -> No
 async def test_without_a_shield_a_dependency_says_so() -> None:
     answer = await ask(make(), "POST", "/dependency")
     assert (answer.status, "Shield" in str(answer.error)) == (500, True)
+
+
+async def test_as_middleware_it_works_but_for_the_headers_of_a_500(server: Quotad) -> None:
+    inner, peer = make(), address()
+    inner.add_middleware(Shield, target=server.target, environment="development", deadline=10.0)
+    statuses = [(await ask(inner, "POST", "/dependency", peer=peer)).status for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+    missing = await ask(inner, "GET", "/nowhere")
+    assert (missing.status, missing["x-frame-options"]) == (404, "DENY")
+    assert (await ask(inner, "GET", "/boom")).status == 500
+
+
+async def test_an_event_says_what_was_decided(shielded: Any) -> None:
+    events: list[Event] = []
+    app = shielded(make(), on_event=events.append)
+    await ask(app, "POST", "/login")
+    await ask(app, "GET", "/me")
+    allowed, denied = events
+    assert isinstance(allowed, Decided)
+    assert isinstance(denied, Decided)
+    assert (allowed.rpc, allowed.allowed, allowed.route, allowed.policies) == (
+        "Authorize",
+        True,
+        "auth",
+        ("auth-per-ip",),
+    )
+    assert (denied.allowed, denied.reason, denied.route) == (False, "token_missing", "me")
+    assert 0.0 < allowed.seconds < 10.0

@@ -51,7 +51,6 @@ class Context:
     leases: list[Lease] = field(default_factory=list)
     on_lease_end: Callable[[Ended], None] | None = None
     on_lease: Callable[[], None] | None = None
-    _began: float = 0.0
 
     async def authorize(self) -> Decision:
         """Token, limits and lease by the service's routes, in one call."""
@@ -61,6 +60,7 @@ class Context:
         )
         if self.rule.cost is not None:
             request.cost = await cost_of(self.rule.cost, self.scope)
+        began = time.monotonic()
         try:
             answer = await self._ask(AUTHORIZE, request)
         except NoDecision as error:
@@ -70,7 +70,7 @@ class Context:
             return self.authorized
         decision = self.authorized = Decision.read(answer.decision, is_secured=True)
         self.route = answer.route
-        self._told(AUTHORIZE, decision)
+        self._told(AUTHORIZE, decision, began)
         if answer.HasField("claims"):
             self.claims = Claims.read(answer.claims)
         if answer.HasField("lease"):
@@ -106,6 +106,7 @@ class Context:
             holder=holder(),
             token=self.claims.reference if self.claims is not None else None,
         )
+        began = time.monotonic()
         try:
             answer = await self._ask(ACQUIRE, pb.AcquireConnectionRequest(connection=connection))
         except asyncio.CancelledError:
@@ -120,7 +121,7 @@ class Context:
             ended.ended = Ended.RELEASED
             return ended
         decision = Decision.read(answer.decision)
-        self._told(ACQUIRE, decision)
+        self._told(ACQUIRE, decision, began)
         self._carry(decision)
         if not decision.allowed:
             raise RateLimitExceeded(decision)
@@ -162,6 +163,7 @@ class Context:
             request_id=new_id(),
             cost=units,
         )
+        began = time.monotonic()
         try:
             answer = await self._ask(CHECK_LIMIT, request)
         except NoDecision as error:
@@ -169,20 +171,19 @@ class Context:
         decision = Decision.read(answer.decision)
         if decision.reason == "partition_missing":
             self.settings.notices.once("W103", f"{', '.join(policies)}: the request lacks what it is counted by")
-        self._told(CHECK_LIMIT, decision)
+        self._told(CHECK_LIMIT, decision, began)
         return decision
 
     async def _ask(self, rpc: Rpc[Asked, Answered], request: Asked) -> Answered:
-        self._began = time.monotonic()
         return await self.runtime.client.call(rpc, request, self.rule.deadline or self.settings.deadline)
 
     def _carry(self, decision: Decision) -> None:
         if len(self.decisions) < MAX_DECISIONS:
             self.decisions.append(decision)
 
-    def _told(self, rpc: Rpc[Asked, Answered], decision: Decision) -> None:
+    def _told(self, rpc: Rpc[Asked, Answered], decision: Decision, began: float) -> None:
         names = tuple(status.policy for status in decision.statuses)
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - began
         event = Decided(rpc.name, decision.allowed, decision.reason, decision.mode, self.route, names, seconds)
         self.runtime.events.emit(event)
 

@@ -62,6 +62,7 @@ class Exchange:
         self._is_stream = False
         self._is_over = False
         self._ended: Ended | None = None
+        self._finishing: asyncio.Task[None] | None = None
         context.on_lease = self._pump.start
         context.on_lease_end = self._lease_ended
 
@@ -89,6 +90,9 @@ class Exchange:
             self._cancel.disarm()
             self._pump.stop()
             self._context.end()
+            if self._finishing is not None:
+                # The server takes a return for the end of the response.
+                await asyncio.wait([self._finishing], timeout=GRACE_SECONDS)
 
     async def _send(self, message: Message) -> None:
         if self._ended is not None:
@@ -114,7 +118,7 @@ class Exchange:
     def _lease_ended(self, how: Ended) -> None:
         if not self._is_over and self._ended is None:
             self._ended = how
-            self._context.runtime.keeper.spawn(self._finish(how))
+            self._finishing = self._context.runtime.keeper.spawn(self._finish(how))
 
     async def _finish(self, how: Ended) -> None:
         """A stream of events ends whole, and its client asks again. Any other response breaks off: a short one must not
