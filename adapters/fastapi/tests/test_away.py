@@ -182,6 +182,7 @@ def test_local_limits_divide_by_the_replicas_and_need_the_library(monkeypatch: p
     shared = local("8/minute", replicas=4)
     assert [shared.hit("a", 1).allowed for _ in range(3)] == [True, True, False]
     assert shared.hit("b", 2).allowed
+    assert [shared.hit(key, 0).allowed for key in ("b", "c", "c", "c")] == [False, True, True, True]
     with pytest.raises(ConfigurationError, match="ten per minute"):
         local("ten per minute")
     monkeypatch.setitem(sys.modules, "limits", None)

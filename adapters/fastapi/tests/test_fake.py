@@ -54,6 +54,14 @@ async def test_it_denies_goes_down_stalls_and_comes_back() -> None:
     assert [(await ask(app, "GET", "/plain", peer=peer)).status for _ in range(2)] == [200, 429]
 
 
+async def test_a_local_limit_charges_what_the_request_costs() -> None:
+    fake = FakeDecisions(POLICIES, ROUTES)
+    fake.down()
+    app = shield(fake, rules=[Rule("/plain", cost=3, on_unavailable=local("5/hour"))])
+    peer = address()
+    assert [(await ask(app, "GET", "/plain", peer=peer)).status for _ in range(2)] == [200, 429]
+
+
 async def test_tokens_and_revocation() -> None:
     fake = FakeDecisions(POLICIES, ROUTES)
     app = shield(fake)

@@ -65,7 +65,7 @@ class Context:
             answer = await self._ask(AUTHORIZE, request)
         except NoDecision as error:
             self.is_unchecked = True
-            self.authorized = self._without_answer(error)
+            self.authorized = self._without_answer(error, request.cost if request.HasField("cost") else 1)
             self.forbid_identity()
             return self.authorized
         decision = self.authorized = Decision.read(answer.decision, is_secured=True)
@@ -114,7 +114,7 @@ class Context:
             raise
         except NoDecision as error:
             self.runtime.keeper.forget(connection)
-            decision = self._without_answer(error)
+            decision = self._without_answer(error, 0)
             if not decision.allowed:
                 raise RateLimitExceeded(decision) from error
             ended = Lease(connection, lambda _: None)
@@ -187,7 +187,7 @@ class Context:
         event = Decided(rpc.name, decision.allowed, decision.reason, decision.mode, self.route, names, seconds)
         self.runtime.events.emit(event)
 
-    def _without_answer(self, error: NoDecision, cost: int = 1) -> Decision:
+    def _without_answer(self, error: NoDecision, cost: int) -> Decision:
         if error.cause is Cause.NOT_CONFIGURED:
             self.settings.notices.once("W204", f"quotad does not know what was asked for: {error.detail}")
         choice = self.rule.on_unavailable or self.settings.on_unavailable

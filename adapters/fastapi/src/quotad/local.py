@@ -42,7 +42,8 @@ class Local:
         self._state["item"] = type(item)(share, item.multiples)
 
     def hit(self, key: str, cost: int) -> Verdict:
-        """Counts when it fits. Memory is bounded by the number of keys seen in one window."""
+        """Counts when it fits; a cost of 0 only looks whether one more would. Memory is bounded by the number of
+        keys seen in one window."""
         import time
 
         from limits.storage import MemoryStorage
@@ -52,7 +53,7 @@ class Local:
         if limiter is None:
             limiter = self._state["limiter"] = MovingWindowRateLimiter(MemoryStorage())
         item = self._state["item"]
-        if limiter.hit(item, key, cost=cost):
+        if limiter.hit(item, key, cost=cost) if cost else limiter.test(item, key):
             return Verdict(True, 0)
         wait = limiter.get_window_stats(item, key).reset_time - time.time()
         return Verdict(False, max(1, math.ceil(wait)))
