@@ -13,7 +13,7 @@ from fastapi import WebSocket
 from sample import make
 from support import Quotad, Socket, address, ask, bearer, eventually, http_scope, token
 
-from quotad import Context, Messages, Rule, Shield, current
+from quotad import Context, Messages, RateLimitExceeded, Rule, Shield, current
 from quotad.transport import RENEW, REVOKE, GrpcTransport
 from quotad.v1 import decision_pb2 as pb
 
@@ -291,3 +291,20 @@ async def test_a_lease_that_is_taken_after_the_client_has_left_is_not_kept(shiel
     await taken.wait()
     assert len(app._runtimes.current().keeper) == 0
     socket.task.cancel()
+
+
+@pytest.mark.parametrize("handled", [True, False])
+async def test_a_check_that_refuses_in_an_open_socket_closes_it(shielded: Any, handled: bool) -> None:
+    inner = make()
+
+    @inner.websocket("/checks")
+    async def checks(socket: WebSocket) -> None:
+        await socket.accept()
+        await current().check("per-account", cost=3, entries={"account": user()})
+
+    app = shielded(inner)
+    if not handled:
+        del inner.exception_handlers[RateLimitExceeded]
+    socket = await Socket(app, "/checks").opened()
+    assert await socket.closed() == 4429
+    await socket.task

@@ -100,7 +100,7 @@ async def open_socket(server: Uvicorn, path: str, token: str) -> ClientConnectio
     return await connect(f"{server.url.replace('http', 'ws')}/ws/{path}?token={token}", origin=ORIGIN, open_timeout=60)  # type: ignore[arg-type]
 
 
-async def refused(server: Uvicorn, token: str, **options: Any) -> httpx.Response | int:
+async def refused(server: Uvicorn, token: str, **options: Any) -> int:
     url = f"{server.url.replace('http', 'ws')}/ws/captions?token={token}"
     with pytest.raises(InvalidStatus) as error:
         await connect(url, open_timeout=60, **options)

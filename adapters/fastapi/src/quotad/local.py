@@ -6,6 +6,7 @@ They hold a process at a time: with four workers and "10/minute" forty may pass.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,8 +45,6 @@ class Local:
     def hit(self, key: str, cost: int) -> Verdict:
         """Counts when it fits; a cost of 0 only looks whether one more would. Memory is bounded by the number of
         keys seen in one window."""
-        import time
-
         from limits.storage import MemoryStorage
         from limits.strategies import MovingWindowRateLimiter
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 log = logging.getLogger("quotad")
-HELP = "https://github.com/quotad/quotad/blob/main/docs/adapters/warnings.md"
+HELP = "docs/adapters/warnings.md"
+"""In quotad's own tree."""
 
 
 class Notices:

@@ -10,6 +10,7 @@ from quotad import http, sockets
 from quotad.context import Context
 from quotad.decision import Decision
 from quotad.errors import RateLimitExceeded
+from quotad.face import Face
 from quotad.pump import Message, Receive, Send
 from quotad.rules import ANY, Scope
 from quotad.runtime import Runtimes
@@ -119,8 +120,6 @@ class Refused:
         self._decision = decision
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from quotad.face import Face
-
         status, headers, body = await Face(self._settings, scope, ANY).refusal(self._decision)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

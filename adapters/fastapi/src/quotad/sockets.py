@@ -26,6 +26,7 @@ from quotad.settings import Settings
 
 TRY_AGAIN_LATER = 1013
 UNAUTHORIZED = 4401
+LIMITED = 4429
 
 
 async def serve(app: Any, parts: tuple[Settings, Runtime], scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,8 +77,12 @@ class Socket:
         scope["quotad.refuse"] = self.refuse
 
     async def refuse(self, decision: Decision) -> None:
-        """An HTTP response where the server can send one (`websocket.http.response`), else a close before accept."""
+        """An HTTP response where the server can send one (`websocket.http.response`), else a close before accept.
+        An open socket is closed."""
         code = self._context.settings.accept_then_close
+        if self._is_accepted or self._is_closed:
+            await self._close(code or LIMITED, decision.reason)
+            return
         self._context.give_back()
         self._is_closed = True
         if code is not None:
@@ -104,8 +109,6 @@ class Socket:
                 raise
         except RateLimitExceeded as refused:
             # Of an application without exception handlers.
-            if self._is_accepted or self._is_closed:
-                raise
             await self.refuse(refused.decision)
         except Exception as error:
             # What a framework makes of our own refusal to send on a socket that we closed is no failure.
