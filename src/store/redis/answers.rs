@@ -24,7 +24,7 @@ use std::time::Instant;
 /// number of counts whatever their number.
 const SPAN: Micros = Micros(6_000_000);
 /// How much longer than its answer a key lives in Redis, with room to spare.
-const MARGIN: Micros = Micros(2_000_000);
+const MARGIN: Micros = Micros(3_000_000);
 
 /// What the stores of one process have kept. Clones share it.
 #[derive(Clone, Debug)]
