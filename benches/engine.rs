@@ -11,7 +11,7 @@ use quotad::engine::decision::{Decision, Judged, Mode};
 use quotad::engine::fixed::{Count, Fixed};
 use quotad::engine::http::HttpFace;
 use quotad::engine::key::Key;
-use quotad::engine::leases::{Held, Leases};
+use quotad::engine::leases::{LeaseSet, Leases};
 use quotad::engine::policy::{Facts, Policy, PolicySpec};
 use quotad::engine::rule::{Algorithm, Rule};
 use quotad::engine::units::{Micros, Moment};
@@ -77,10 +77,10 @@ fn step_fixed_window(bencher: Bencher<'_, '_>) {
 }
 
 /// Renewing one of the leases of a key that holds so many.
-#[divan::bench(args = [5, 100])]
+#[divan::bench(args = [5, 100, 16_000])]
 fn step_concurrency(bencher: Bencher<'_, '_>, held: u64) {
     let leases = Leases { limit: held, ttl: Micros::from_seconds(30) };
-    let mut table: Vec<Held> = Vec::new();
+    let mut table = LeaseSet::default();
     for lease in 0..held {
         leases.charge(&mut table, NOW, &format!("{lease:032x}"));
     }

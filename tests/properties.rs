@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use quotad::engine::bucket::Bucket;
 use quotad::engine::fixed::{Count, Fixed};
-use quotad::engine::leases::{Held, Leases};
+use quotad::engine::leases::{LeaseSet, Leases};
 use quotad::engine::rule::Rule;
 use quotad::engine::units::{Micros, Moment};
 use quotad::engine::window::{Charge, Window};
@@ -191,7 +191,7 @@ proptest! {
         moves in prop::collection::vec((0..4_u8, 0..12_u8, 0..40_000_000_u64), 1..400),
     ) {
         let leases = Leases { limit, ttl: Micros(30_000_000) };
-        let (mut held, mut now): (Vec<Held>, u64) = (Vec::new(), START);
+        let (mut held, mut now) = (LeaseSet::default(), START);
         for (kind, id, wait) in moves {
             now += if kind == 3 { wait } else { wait / 1_000 };
             let (at, id) = (Moment(now), format!("lease-{id}"));
@@ -206,15 +206,15 @@ proptest! {
                     }
                 }
                 1 => {
-                    let before = held.iter().any(|lease| *lease.id == *id && lease.ends > at);
+                    let before = held.end_of(&id).is_some_and(|ends| ends > at);
                     prop_assert_eq!(leases.renew(&mut held, at, &id), before, "a lost lease is not taken again");
                 }
                 _ => {
                     leases.release(&mut held, at, &id);
-                    prop_assert!(!held.iter().any(|lease| *lease.id == *id));
+                    prop_assert!(held.end_of(&id).is_none());
                 }
             }
-            let live = held.iter().filter(|lease| lease.ends > at).count();
+            let live = held.live(at);
             prop_assert!(u64::try_from(live).is_ok_and(|live| live <= limit), "{live} live, limit {limit}");
         }
     }

@@ -1,6 +1,6 @@
 //! `concurrency`: never more live leases than the limit, and a dead holder's leases return within one TTL.
 //!
-//! The state is a list of (lease id, end). A lease ends by itself; nothing has to run for that. Taking a lease
+//! The state is a set of (lease id, end), see [`LeaseSet`]. A lease ends by itself; nothing has to run for that. Taking a lease
 //! that is held already renews it, so that an answer that got lost can be asked for again.
 //!
 //! # A clock that goes back
@@ -16,9 +16,12 @@
 //!
 //! The same step runs in `store/redis/take.lua`.
 
+mod set;
+
+pub use set::LeaseSet;
+
 use super::ask::Reading;
 use super::units::{CLOCK_JUMP, Micros, Moment};
-use smallvec::SmallVec;
 
 /// Most bytes of a lease id: Redis keeps sorted sets compact up to this.
 pub const MAX_LEASE_ID_BYTES: usize = 64;
@@ -38,90 +41,65 @@ pub struct Leases {
     pub ttl: Micros,
 }
 
-/// One held connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Made by the caller: 128 random bits.
-    pub id: Box<str>,
-    /// When it ends.
-    pub ends: Moment,
-}
-
 impl Leases {
     /// What taking `id` sees. `level` counts the other live leases.
     #[must_use]
-    pub fn read(&self, held: &[Held], now: Moment, id: &str) -> Reading {
+    pub fn read(&self, held: &LeaseSet, now: Moment, id: &str) -> Reading {
         let latest = self.latest(held, now);
-        let (mut own, mut last) = (false, 0);
-        let mut others: SmallVec<[u64; 8]> = SmallVec::new();
-        for lease in held {
-            let ends = lease.ends.min(latest);
-            if ends <= now {
-                continue;
-            }
-            last = last.max(ends.0);
-            if *lease.id == *id {
-                own = true;
-            } else {
-                others.push(ends.0);
-            }
-        }
-        let level = u64::try_from(others.len()).unwrap_or(u64::MAX);
+        let own = held.end_of(id).is_some_and(|ends| ends > now);
+        let live = u64::try_from(held.live(now)).unwrap_or(u64::MAX);
+        let level = live.saturating_sub(u64::from(own));
         let fits = own || level < self.limit;
-        let free_at = if fits { 0 } else { self.free_at(&mut others, level) };
-        Reading { fits, level, retry_at: Moment(free_at), reset_at: Moment(last.max(now.0)) }
+        let retry_at = if fits { Moment(0) } else { self.free_at(held, now, level).min(latest) };
+        let last = held.last_end().unwrap_or(now).min(latest);
+        Reading { fits, level, retry_at, reset_at: last.max(now) }
     }
 
     /// When a lease is free if nobody renews: the first end, or a later one when the limit was lowered below what is
     /// held.
-    fn free_at(&self, ends: &mut [u64], held: u64) -> u64 {
-        ends.sort_unstable();
-        let too_many = usize::try_from(held - self.limit).unwrap_or(usize::MAX);
-        ends.get(too_many).copied().unwrap_or(0)
+    fn free_at(&self, held: &LeaseSet, now: Moment, live: u64) -> Moment {
+        let too_many = usize::try_from(live.saturating_sub(self.limit)).unwrap_or(usize::MAX);
+        held.nth_end(now, too_many).unwrap_or_default()
     }
 
     /// Takes or renews `id`, and drops the leases that ended.
-    pub fn charge(&self, held: &mut Vec<Held>, now: Moment, id: &str) {
+    pub fn charge(&self, held: &mut LeaseSet, now: Moment, id: &str) {
         self.prune(held, now);
-        let ends = now.plus(self.ttl);
-        match held.iter_mut().find(|lease| *lease.id == *id) {
-            Some(lease) => lease.ends = ends,
-            None => held.push(Held { id: id.into(), ends }),
-        }
+        held.put(id, now.plus(self.ttl));
     }
 
     /// Renews `id`; false when it is not held any more, and then nothing is taken.
-    pub fn renew(&self, held: &mut Vec<Held>, now: Moment, id: &str) -> bool {
+    pub fn renew(&self, held: &mut LeaseSet, now: Moment, id: &str) -> bool {
         self.prune(held, now);
-        let Some(lease) = held.iter_mut().find(|lease| *lease.id == *id) else { return false };
-        lease.ends = now.plus(self.ttl);
+        if held.end_of(id).is_none() {
+            return false;
+        }
+        held.put(id, now.plus(self.ttl));
         true
     }
 
     /// Gives `id` back; false when there was nothing to give back.
-    pub fn release(&self, held: &mut Vec<Held>, now: Moment, id: &str) -> bool {
+    pub fn release(&self, held: &mut LeaseSet, now: Moment, id: &str) -> bool {
         self.prune(held, now);
-        let before = held.len();
-        held.retain(|lease| *lease.id != *id);
-        held.len() < before
+        held.remove(id)
     }
 
     /// After a clock that jumped back: no lease ends later than one TTL from now. Else nothing is changed.
-    pub fn mend(&self, held: &mut [Held], now: Moment) {
+    pub fn mend(&self, held: &mut LeaseSet, now: Moment) {
         let latest = self.latest(held, now);
-        for lease in held {
-            lease.ends = lease.ends.min(latest);
+        if latest < Moment(u64::MAX) {
+            held.cap(latest);
         }
     }
 
-    fn prune(&self, held: &mut Vec<Held>, now: Moment) {
+    fn prune(&self, held: &mut LeaseSet, now: Moment) {
         self.mend(held, now);
-        held.retain(|lease| lease.ends > now);
+        held.drop_ended(now);
     }
 
     /// What no lease ends later than: one TTL from now after a clock that jumped back, else there is no such moment.
-    fn latest(&self, held: &[Held], now: Moment) -> Moment {
-        let (latest, last) = (now.plus(self.ttl), held.iter().map(|lease| lease.ends).max().unwrap_or(now));
+    fn latest(&self, held: &LeaseSet, now: Moment) -> Moment {
+        let (latest, last) = (now.plus(self.ttl), held.last_end().unwrap_or(now));
         if last.since(latest) > CLOCK_JUMP { latest } else { Moment(u64::MAX) }
     }
 }
@@ -142,7 +120,7 @@ mod tests {
 
     #[test]
     fn never_more_than_the_limit_and_a_dead_holder_returns_within_one_ttl() {
-        let mut held = Vec::new();
+        let mut held = LeaseSet::default();
         let now = Moment(1_000_000_000);
         LEASES.charge(&mut held, now, "a");
         LEASES.charge(&mut held, now, "b");
@@ -155,7 +133,7 @@ mod tests {
 
     #[test]
     fn after_the_limit_was_lowered_enough_leases_must_end() {
-        let mut held = Vec::new();
+        let mut held = LeaseSet::default();
         for (i, id) in ["a", "b", "c"].iter().enumerate() {
             let at = Moment(1_000_000_000 + u64::try_from(i).unwrap());
             Leases { limit: 3, ..LEASES }.charge(&mut held, at, id);
@@ -169,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_lost_lease_is_not_renewed_and_a_strange_id_frees_nothing() {
-        let mut held = Vec::new();
+        let mut held = LeaseSet::default();
         let now = Moment(1_000_000_000);
         LEASES.charge(&mut held, now, "a");
         assert!(!LEASES.release(&mut held, now, "x"));

@@ -261,18 +261,15 @@ impl Store for RedisStore {
     }
 
     /// Each script has the configured timeout, all of them `patience`.
-    async fn renew(
-        &self,
-        mut leases: Vec<HeldLease>,
-        patience: Duration,
-    ) -> Result<Vec<Renewed>, StoreError> {
+    async fn renew(&self, leases: Vec<HeldLease>, patience: Duration) -> Result<Vec<Renewed>, StoreError> {
         // The client's own timeout does not hold for a call that meets a connection on its way out.
         let each = self.shared.wait(patience)?;
-        let mut chunks = Vec::new();
-        while !leases.is_empty() {
-            let rest = leases.split_off(leases.len().min(leases::MAX_LEASES));
-            chunks.push(std::mem::replace(&mut leases, rest));
-        }
+        let mut left = leases.into_iter();
+        // A chunk is packed when its turn comes, so the thread answers others between two of them.
+        let chunks = std::iter::from_fn(move || {
+            let chunk: Vec<_> = left.by_ref().take(leases::MAX_LEASES).collect();
+            (!chunk.is_empty()).then_some(chunk)
+        });
         let calls = futures_util::stream::iter(chunks)
             .map(|chunk| within(each, self.shared.renew_some(chunk)))
             .buffered(RENEWALS)

@@ -2,7 +2,7 @@
 
 use quotad::engine::ask::{Answer, AnswerRoom, Ask, Demand, Reading, Take, Weight};
 use quotad::engine::fixed::Count;
-use quotad::engine::leases::Held;
+use quotad::engine::leases::LeaseSet;
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
 use quotad::engine::rule::Rule;
 use quotad::engine::units::{Micros, Moment};
@@ -16,7 +16,7 @@ enum State {
     Window(Vec<Charge>),
     Bucket(u64),
     Fixed(Count),
-    Leases(Vec<Held>),
+    Leases(LeaseSet),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl Model {
             Rule::Window(_) => State::Window(Vec::new()),
             Rule::Bucket(_) => State::Bucket(0),
             Rule::Fixed(_) => State::Fixed(Count::default()),
-            Rule::Leases(_) => State::Leases(Vec::new()),
+            Rule::Leases(_) => State::Leases(LeaseSet::default()),
         })
     }
 
@@ -145,8 +145,8 @@ impl Model {
         released
     }
 
-    fn held(&mut self, key: &str) -> &mut Vec<Held> {
-        match self.states.entry(key.to_owned()).or_insert_with(|| State::Leases(Vec::new())) {
+    fn held(&mut self, key: &str) -> &mut LeaseSet {
+        match self.states.entry(key.to_owned()).or_insert_with(|| State::Leases(LeaseSet::default())) {
             State::Leases(held) => held,
             _ => unreachable!("kinds never share a key"),
         }

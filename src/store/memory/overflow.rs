@@ -17,11 +17,12 @@
 //! soon as there is room for one; a release takes it off both. A refund takes nothing off a counter that others share, for what it
 //! would give back may be theirs.
 
-use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Shard};
+use super::shard::{Arrival, Counted, Id, Log, Shard};
 use super::take::Locked;
 use super::{LeaseLimit, MemoryStore};
 use crate::engine::ask::{Ask, Demand, Take};
 use crate::engine::key::Key;
+use crate::engine::leases::LeaseSet;
 use crate::engine::rule::Rule;
 use crate::engine::units::Moment;
 use smallvec::SmallVec;
@@ -113,7 +114,7 @@ impl MemoryStore {
         let over = self.overflow_id(&one.key);
         let mut locked = self.lock_all(std::iter::once(&own).chain(&over));
         let now = locked.now;
-        let renew = |leases: &mut HeldLeases| leases.renew(&one.limit, now, lease);
+        let renew = |held: &mut LeaseSet| one.limit.renew(held, now, lease);
         if locked.shard(own).and_then(|shard| shard.leases_mut(own)).is_some_and(renew) {
             return true;
         }
@@ -129,7 +130,7 @@ impl MemoryStore {
             // Renewed on the overflow counter for ever, it would keep new keys of its shard there too.
             take_along(&mut locked, over, own, &rule);
             if let Some(leases) = locked.shard(over).and_then(|shard| shard.leases_mut(over)) {
-                leases.release(&one.limit, now, lease);
+                one.limit.release(leases, now, lease);
             }
         } else if let Some(shard) = locked.shard(own) {
             shard.note_crowded(now.plus(one.limit.ttl));
@@ -143,7 +144,7 @@ impl MemoryStore {
         let over = self.overflow_id(&one.key);
         let mut locked = self.lock_all(std::iter::once(&own).chain(&over));
         let now = locked.now;
-        let release = |leases: &mut HeldLeases| leases.release(&one.limit, now, lease);
+        let release = |held: &mut LeaseSet| one.limit.release(held, now, lease);
         let mut on = |id| locked.shard(id).and_then(|shard| shard.leases_mut(id)).is_some_and(release);
         // Both: the one may have taken it along from the other.
         let (here, there) = (on(own), over.is_some_and(on));
@@ -181,7 +182,7 @@ fn holds(shard: &Shard, id: Id, rule: &Rule) -> bool {
 
 /// Whether the leases of a counter are few enough to be copied under two locks.
 fn is_small(locked: &mut Locked<'_>, id: Id) -> bool {
-    locked.shard(id).and_then(|shard| shard.leases(id)).is_none_or(|held| held.0.len() <= MOST_COPIED)
+    locked.shard(id).and_then(|shard| shard.leases(id)).is_none_or(|held| held.len() <= MOST_COPIED)
 }
 
 /// Begins a counter with the state of another.
@@ -207,7 +208,7 @@ fn take_along(locked: &mut Locked<'_>, from: Id, to: Id, rule: &Rule) {
             }
         }
         Rule::Leases(_) => {
-            let state = shard.leases(from).map(|held| HeldLeases(held.0.clone()));
+            let state = shard.leases(from).cloned();
             if let (Some(state), Some(shard)) = (state, locked.shard(to)) {
                 shard.put_leases(to, state);
             }

@@ -3,6 +3,8 @@
 //! Promise: after `revoke` has answered, the token is refused, whatever happens to the process. A restart must not
 //! make a revoked token good again. One process owns a `data_dir` at a time.
 //!
+//! Must never: let anybody but the process's own user read or write the file.
+//!
 //! A caller's patience bounds its wait. A revocation whose caller left before its turn at the disk is not written; one
 //! that was being written then is in force, and the caller is told that nobody knows.
 
@@ -14,6 +16,7 @@ use crate::store::StoreError;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::collections::HashMap;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,14 +242,35 @@ fn remove(database: &Database, names: &[Box<str>]) -> Result<(), redb::Error> {
 
 /// Makes the folder when it is absent, takes its lock, and reads what it holds.
 fn load(path: &Path) -> Result<(Database, HashMap<Box<str>, Entry>), DataDirError> {
-    std::fs::create_dir_all(path).map_err(|source| DataDirError::Folder { path: path.to_owned(), source })?;
-    let database = Database::create(path.join("revocations.redb")).map_err(|error| match error {
+    let file = path.join("revocations.redb");
+    make_private(path, &file).map_err(|source| DataDirError::Folder { path: path.to_owned(), source })?;
+    let database = Database::create(file).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => DataDirError::InUse(path.to_owned()),
         other => DataDirError::Database { path: path.to_owned(), why: other.to_string() },
     })?;
     let held = read_all(&database)
         .map_err(|error| DataDirError::Database { path: path.to_owned(), why: error.to_string() })?;
     Ok((database, held))
+}
+
+/// Makes the file its owner's alone before anything is in it, and one that others may read as well: it names subjects and
+/// tokens, and who writes it makes revoked tokens good again. A folder that is there already may hold what others need.
+fn make_private(folder: &Path, file: &Path) -> std::io::Result<()> {
+    if !folder.is_dir() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(file)?;
+    let permissions = file.metadata()?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
 }
 
 /// Every entry. The table is made first, so that an empty file reads as no entries.
@@ -302,6 +326,20 @@ mod tests {
         assert!(again.refuses(&probe("t1", None), NOW));
         assert!(!again.refuses(&probe("t2", None), NOW));
         assert!(!again.refuses(&probe("t1", None), until));
+    }
+
+    #[test]
+    fn the_file_is_its_owners_alone_and_a_wider_one_becomes_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let data_dir = folder.path().join("made").join("by-us");
+        drop(Revocations::open(Some(&data_dir)).unwrap());
+        let file = data_dir.join("revocations.redb");
+        assert_eq!((mode(&file), mode(&data_dir)), (0o600, 0o700));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
+        std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        drop(Revocations::open(Some(&data_dir)).unwrap());
+        assert_eq!((mode(&file), mode(&data_dir)), (0o600, 0o755));
     }
 
     #[tokio::test]

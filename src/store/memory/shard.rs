@@ -6,7 +6,7 @@
 
 use crate::engine::ask::Answer;
 use crate::engine::fixed::Count;
-use crate::engine::leases::{Held, Leases};
+use crate::engine::leases::LeaseSet;
 use crate::engine::units::Moment;
 use crate::engine::window::Charge;
 use hashbrown::HashTable;
@@ -83,10 +83,6 @@ pub(super) struct Log {
     pub(super) ends: Moment,
 }
 
-/// The leases of one subject.
-#[derive(Debug, Default)]
-pub(super) struct HeldLeases(pub(super) Vec<Held>);
-
 /// The first answer to a request id.
 #[derive(Debug)]
 pub(super) struct Remembered {
@@ -114,27 +110,15 @@ impl Mortal for Log {
     }
 }
 
-impl Mortal for HeldLeases {
+impl Mortal for LeaseSet {
     fn over(&self, now: Moment) -> bool {
-        self.0.iter().all(|lease| lease.ends <= now)
+        self.last_end().is_none_or(|ends| ends <= now)
     }
 }
 
 impl Mortal for Box<Remembered> {
     fn over(&self, now: Moment) -> bool {
         self.until <= now
-    }
-}
-
-impl HeldLeases {
-    /// Renews one; see [`Leases::renew`].
-    pub(super) fn renew(&mut self, limit: &Leases, now: Moment, id: &str) -> bool {
-        limit.renew(&mut self.0, now, id)
-    }
-
-    /// Gives one back; see [`Leases::release`].
-    pub(super) fn release(&mut self, limit: &Leases, now: Moment, id: &str) -> bool {
-        limit.release(&mut self.0, now, id)
     }
 }
 
@@ -200,7 +184,7 @@ pub(super) struct Shard {
     pub(super) buckets: Table<Arrival>,
     pub(super) counts: Table<Counted>,
     pub(super) logs: Table<Log>,
-    leases: Table<HeldLeases>,
+    leases: Table<LeaseSet>,
     requests: Table<Box<Remembered>>,
     population: Population,
     /// Answers remembered, kept apart from the population so that request ids cannot crowd counters out.
@@ -259,17 +243,17 @@ impl Shard {
     }
 
     /// The leases under an id.
-    pub(super) fn leases(&self, id: Id) -> Option<&HeldLeases> {
+    pub(super) fn leases(&self, id: Id) -> Option<&LeaseSet> {
         self.leases.get(id)
     }
 
     /// The leases under an id, to be changed in place.
-    pub(super) fn leases_mut(&mut self, id: Id) -> Option<&mut HeldLeases> {
+    pub(super) fn leases_mut(&mut self, id: Id) -> Option<&mut LeaseSet> {
         self.leases.get_mut(id)
     }
 
     /// Keeps leases, and counts the key when it is new.
-    pub(super) fn put_leases(&mut self, id: Id, state: HeldLeases) {
+    pub(super) fn put_leases(&mut self, id: Id, state: LeaseSet) {
         if self.leases.insert(id, state) {
             join(&mut self.population, id.domain());
         }

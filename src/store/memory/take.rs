@@ -10,9 +10,10 @@
 //! Must never: read or change a counter or a lease at a moment that was read before its lock.
 
 use super::overflow::{Spot, Spots};
-use super::shard::{Arrival, Counted, HeldLeases, Id, Log, Remembered, Shard};
+use super::shard::{Arrival, Counted, Id, Log, Remembered, Shard};
 use super::{MemoryStore, SHARDS, lock};
 use crate::engine::ask::{Answer, AnswerRoom, Ask, Demand, Reading, Take};
+use crate::engine::leases::LeaseSet;
 use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
 use parking_lot::MutexGuard;
@@ -154,8 +155,11 @@ fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand) -> Reading {
             fixed.read_for(demand.take, count, now, cost)
         }
         Rule::Leases(leases) => {
-            let held = shard.leases(id).map_or(&[][..], |held| &held.0);
-            leases.read(held, now, demand.lease.as_deref().unwrap_or_default())
+            let lease = demand.lease.as_deref().unwrap_or_default();
+            shard.leases(id).map_or_else(
+                || leases.read(&LeaseSet::default(), now, lease),
+                |held| leases.read(held, now, lease),
+            )
         }
     }
 }
@@ -201,12 +205,12 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
         Rule::Leases(leases) => {
             let lease = demand.lease.as_deref().unwrap_or_default();
             match shard.leases_mut(id) {
-                Some(held) if charge => leases.charge(&mut held.0, now, lease),
-                Some(held) => leases.mend(&mut held.0, now),
+                Some(held) if charge => leases.charge(held, now, lease),
+                Some(held) => leases.mend(held, now),
                 None if charge => {
-                    let mut held = Vec::new();
+                    let mut held = LeaseSet::default();
                     leases.charge(&mut held, now, lease);
-                    shard.put_leases(id, HeldLeases(held));
+                    shard.put_leases(id, held);
                 }
                 None => {}
             }

@@ -43,6 +43,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_TOKEN_LIFETIME_TOO_LONG: _ClassVar[Reason]
     REASON_TOKEN_REVOKED: _ClassVar[Reason]
     REASON_ORIGIN_NOT_ALLOWED: _ClassVar[Reason]
+    REASON_PATH_AMBIGUOUS: _ClassVar[Reason]
 
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -86,6 +87,7 @@ REASON_TOKEN_CLAIM_MISSING: Reason
 REASON_TOKEN_LIFETIME_TOO_LONG: Reason
 REASON_TOKEN_REVOKED: Reason
 REASON_ORIGIN_NOT_ALLOWED: Reason
+REASON_PATH_AMBIGUOUS: Reason
 MODE_UNSPECIFIED: Mode
 MODE_EXACT: Mode
 MODE_LEASED: Mode
