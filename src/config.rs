@@ -23,6 +23,7 @@ pub mod ratelimit;
 mod redacted;
 mod routes;
 mod settings;
+mod several_issuers;
 mod source;
 mod store;
 mod syntax;
@@ -197,6 +198,12 @@ impl Config {
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))
         .collect()
+    }
+
+    /// What a reload from this configuration to `new` changes that nobody may expect, each with a code.
+    #[must_use]
+    pub fn changed_meaning(&self, new: &Self) -> Option<String> {
+        several_issuers::between(self, new)
     }
 }
 

@@ -32,6 +32,7 @@ mod revoke;
 mod revoked_key;
 mod rules;
 mod text;
+mod user;
 mod verifier;
 
 pub use algorithm::{Algorithm, Family};

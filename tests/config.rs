@@ -311,3 +311,51 @@ fn a_fingerprint_follows_the_content_and_nothing_else() {
     assert_ne!(fingerprint(&a).unwrap(), fingerprint(&b).unwrap());
     assert!(fingerprint(&folder.path().join("absent")).is_err());
 }
+
+#[test]
+fn what_several_issuers_change_is_warned_of() {
+    let issuer = |name: &str| format!("{{issuer: {name}, key: {{file: f}}, require: [iat]}}");
+    let tokens = |names: &[&str]| {
+        let list: Vec<String> = names.iter().map(|name| issuer(name)).collect();
+        format!("store: {{data_dir: d}}\ntokens: [{}]\n", list.join(", "))
+    };
+    let codes = |text: &str| -> Vec<String> {
+        let code =
+            |one: &quotad::config::Diagnostic| one.mistake.message.split(':').next().unwrap().to_owned();
+        good(text).warnings.iter().map(code).collect()
+    };
+    let told = "http: {identity_headers: {x-user-id: sub, x-user-issuer: iss}}\n";
+    let by = |partition: &str, rest: &str| {
+        format!("policies: [{{name: a, limit: 9, window: 1m, partition: [{partition}]{rest}}}]\n")
+    };
+    let (one, two) = (tokens(&["i"]), tokens(&["i", "j"]));
+    for (policy, expected) in [
+        (by("user", ""), None),
+        (by("\"claim:sub\"", ""), Some("Q313")),
+        (by("\"claim:sub\", \"claim:iss\"", ""), None),
+        (by("ip", ", match: {user: alice}"), Some("Q312")),
+        (by("ip", ", match: {user: 'test-*'}"), Some("Q312")),
+        (by("ip", ", match: {user: 're:alice|bob'}"), Some("Q312")),
+        (by("ip", ", match: {user: 'x~test-*'}"), Some("Q312")),
+        (by("ip", ", match: {user: 'i~test-*'}"), None),
+        (by("ip", ", match: {user: 'j~*'}"), None),
+        (by("ip", ", match: {user: 'i*'}"), None),
+        (by("ip", ", match: {user: 'i'}"), Some("Q312")),
+        (by("ip", ", match: {user: 're:.*~alice'}"), None),
+    ] {
+        assert_eq!(codes(&format!("{one}{policy}")), Vec::<String>::new(), "{policy}");
+        let warned: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(codes(&format!("{two}{told}{policy}")), warned, "{policy}");
+    }
+    let user = by("user", "");
+    assert_eq!(codes(&format!("{two}{user}")), ["Q314"]);
+    assert_eq!(codes(&format!("{two}{user}http: {{identity_headers: {{}}}}\n")), Vec::<String>::new());
+    let of = |tokens: &str, policy: &str| good(&format!("{tokens}{told}{policy}"));
+    let changed = of(&one, &user).changed_meaning(&of(&two, &user)).unwrap();
+    assert!(changed.starts_with("Q315: `user` is ISSUER~SUBJECT") && changed.ends_with("(a)"), "{changed}");
+    assert!(
+        of(&two, &user).changed_meaning(&of(&one, &user)).unwrap().contains("is the subject from now on")
+    );
+    assert_eq!(of(&two, &user).changed_meaning(&of(&tokens(&["i", "k"]), &user)), None);
+    assert_eq!(of(&one, &by("ip", "")).changed_meaning(&of(&two, &by("ip", ""))), None);
+}

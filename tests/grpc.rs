@@ -23,6 +23,8 @@ mod harness;
 mod http;
 #[path = "grpc/http_client.rs"]
 mod http_client;
+#[path = "grpc/issuers.rs"]
+mod issuers;
 #[path = "grpc/leases_envoy.rs"]
 mod leases_envoy;
 #[path = "grpc/limits.rs"]

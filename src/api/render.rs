@@ -176,5 +176,6 @@ pub(super) fn claims(claims: &Claims) -> pb::Claims {
         issued_at: claims.issued_at.map(timestamp),
         token_id: claims.token_id.as_deref().unwrap_or_default().to_owned(),
         all: Some(object(&claims.all)),
+        user: claims.user.as_deref().unwrap_or_default().to_owned(),
     }
 }

@@ -174,6 +174,9 @@ impl Reloader {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        if let Some(changed) = self.config.changed_meaning(&config) {
+            tracing::warn!("{changed}");
+        }
         let late = self.config.restart_needed(&config);
         if !late.is_empty() {
             tracing::warn!(keys = late.join(", "), "these take effect at the next start");

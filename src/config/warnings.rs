@@ -4,7 +4,7 @@ use super::diagnostic::Findings;
 use super::document::Document;
 use super::locate::{self, Item};
 use super::store::StoreKind;
-use super::{Config, show};
+use super::{Config, several_issuers, show};
 use crate::engine::ask::MAX_DEMANDS;
 use crate::engine::issuer::{IssuerSpec, OnRevocationError};
 use crate::engine::mistake::Mistake;
@@ -26,6 +26,16 @@ pub(super) fn warn(config: &Config, out: &mut Findings<'_>) {
         let idle = idle_keys(policy, out.document(), index);
         for mistake in found.into_iter().flatten().chain(idle) {
             out.warn(locate::diagnostic(out.document(), Item::Policy(index), mistake));
+        }
+    }
+    if config.issuers.len() > 1 {
+        for (index, policy) in config.policy_specs.iter().enumerate() {
+            for mistake in several_issuers::of_policy(policy, &config.issuers) {
+                out.warn(locate::diagnostic(out.document(), Item::Policy(index), mistake));
+            }
+        }
+        if let Some(mistake) = several_issuers::of_identity(config) {
+            out.warn(locate::section(out.document(), mistake));
         }
     }
     for (index, mistake) in too_many_hold(&config.policy_specs) {

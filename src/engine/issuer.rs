@@ -113,3 +113,10 @@ impl IssuerSpec {
         }
     }
 }
+
+/// What the entry `user` begins with where there are several issuers; the subject follows. Escaped in the issuer, the first
+/// `~` is where it ends.
+#[must_use]
+pub fn user_prefix(issuer: &str) -> String {
+    format!("{}~", issuer.replace('%', "%25").replace('~', "%7E"))
+}

@@ -50,7 +50,7 @@ impl HttpFacts<'_> {
     fn own(&self, name: &str) -> Option<Cow<'_, str>> {
         match name {
             "ip" => self.ip.as_deref().map(Cow::Borrowed),
-            "user" => self.claims.and_then(|claims| claims.subject.as_deref()).map(Cow::Borrowed),
+            "user" => self.claims.and_then(|claims| claims.user.as_deref()).map(Cow::Borrowed),
             "method" => Some(Cow::Borrowed(self.call.method)),
             "host" => Some(Cow::Borrowed(self.host)),
             "path" => Some(Cow::Borrowed(self.path)),

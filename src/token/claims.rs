@@ -20,6 +20,8 @@ pub struct Claims {
     pub issuer: Box<str>,
     /// `sub`.
     pub subject: Option<Box<str>>,
+    /// The value of the entry `user`: the subject, and with several issuers the issuer before it.
+    pub user: Option<Box<str>>,
     /// `aud`: one or several; empty when it is absent.
     pub audience: Vec<String>,
     /// `exp`.
@@ -61,9 +63,11 @@ impl Claims {
         let audience = audience(&all)?;
         let (expires_at, not_before, issued_at) =
             (date(&all, "exp")?, date(&all, "nbf")?, date(&all, "iat")?);
+        let subject: Option<Box<str>> = text(&all, "sub")?.map(Into::into);
         Ok(Self {
             issuer: text(&all, "iss")?.unwrap_or_default().into(),
-            subject: text(&all, "sub")?.map(Into::into),
+            user: subject.clone(),
+            subject,
             token_id: text(&all, "jti")?.map(Into::into),
             audience,
             expires_at: expires_at.ok_or(BadClaims::NoExpiry)?,

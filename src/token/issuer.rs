@@ -7,6 +7,7 @@ use super::good::Good;
 use super::key_set::KeySet;
 use super::revoked_key::Template;
 use super::rules;
+use super::user::Users;
 use crate::engine::decision::Reason;
 use crate::engine::issuer::{IssuerSpec, KeySource};
 use crate::engine::revocation::Probe;
@@ -20,6 +21,7 @@ pub(super) struct Issuer {
     pub(super) spec: IssuerSpec,
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) template: Option<Template>,
+    users: Users,
     /// None: not fetched yet.
     pub(super) keys: ArcSwapOption<KeySet>,
     /// Told when a token names a key that is not there; the refresher listens.
@@ -27,9 +29,22 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    pub(super) fn new(spec: IssuerSpec, algorithms: Vec<Algorithm>, keys: Option<Arc<KeySet>>) -> Self {
+    /// One of those whose users are named so.
+    pub(super) fn new(
+        spec: IssuerSpec,
+        users: Users,
+        algorithms: Vec<Algorithm>,
+        keys: Option<Arc<KeySet>>,
+    ) -> Self {
         let template = spec.revoked_key.as_deref().and_then(|text| Template::parse(text).ok());
-        Self { spec, algorithms, template, keys: ArcSwapOption::new(keys), missing: Arc::new(Notify::new()) }
+        Self {
+            spec,
+            users,
+            algorithms,
+            template,
+            keys: ArcSwapOption::new(keys),
+            missing: Arc::new(Notify::new()),
+        }
     }
 
     /// Checks a token that says it is of this issuer.
@@ -47,10 +62,11 @@ impl Issuer {
         if !key.verifies(form.signed, &form.signature) {
             return Err(Reason::TokenSignatureInvalid);
         }
-        let claims = Claims::read(form.claims).map_err(|bad| match bad {
+        let mut claims = Claims::read(form.claims).map_err(|bad| match bad {
             BadClaims::Malformed => Reason::TokenMalformed,
             BadClaims::NoExpiry => Reason::TokenClaimMissing,
         })?;
+        claims.user = claims.subject.as_deref().map(|subject| self.users.name(&claims.issuer, subject));
         rules::check(&claims, form.media_type.as_deref(), &self.spec, now)?;
         Ok(self.good(claims))
     }

@@ -7,6 +7,7 @@ use super::issuer::Issuer;
 use super::key_set::KeySet;
 use super::load::{self, Keys};
 use super::refresh::Refresher;
+use super::user::Users;
 use super::{check_spec, claims, rules};
 use crate::engine::decision::Reason;
 use crate::engine::issuer::{IssuerSpec, KeySource, OnRevocationError, TokenSource};
@@ -72,6 +73,7 @@ impl Verifier {
         before: Option<&Self>,
     ) -> Result<Self, Vec<(usize, Mistake)>> {
         let mut mistakes = check_spec::doubles(&specs);
+        let users = Users::of(specs.len());
         let mut issuers = Vec::with_capacity(specs.len());
         for (index, spec) in specs.into_iter().enumerate() {
             let (algorithms, found) = check_spec::check(&spec);
@@ -80,7 +82,9 @@ impl Verifier {
             mistakes.extend(found.into_iter().map(|mistake| (index, mistake)));
             let taken_over = before.and_then(|before| before.fetched(&spec));
             match load::keys(&spec.key, &algorithms, Keys::CheckOnly) {
-                Ok(keys) => issuers.push(Issuer::new(spec, algorithms, taken_over.or(keys.map(Arc::new)))),
+                Ok(keys) => {
+                    issuers.push(Issuer::new(spec, users, algorithms, taken_over.or(keys.map(Arc::new))))
+                }
                 Err(_) if in_doubt => {}
                 Err(mistake) => mistakes.push((index, mistake)),
             }

@@ -206,6 +206,7 @@ async fn a_request_with_a_good_token_passes_with_the_identity_of_its_token() {
     assert!(header(response_headers(&answer), "ratelimit").unwrap().starts_with("\"per-user\";r=1"));
     for (key, value) in [
         ("subject", "alice"),
+        ("user", "alice"),
         ("issuer", "example-app"),
         ("route", "private"),
         ("policy", "per-user"),

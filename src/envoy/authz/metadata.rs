@@ -16,6 +16,7 @@ pub(super) fn of(authorized: &Authorized) -> Struct {
     let binding = tightest(decision);
     let texts = [
         ("subject", claims.and_then(|claims| claims.subject.as_deref()).map(str::to_owned)),
+        ("user", claims.and_then(|claims| claims.user.as_deref()).map(str::to_owned)),
         ("issuer", claims.map(|claims| claims.issuer.to_string())),
         ("route", Some(authorized.route.clone())),
         ("policy", binding.map(|status| status.policy.to_string())),
