@@ -162,7 +162,7 @@ fn judge(policy: &Policy, used: u64) -> Judged<'_> {
         take: Take::Charge,
         reading: Some(window.read(&log, NOW, 1)),
         mode: Mode::Exact,
-        bound: policy.rule.bound(),
+        bound: Some(policy.rule.bound()),
     }
 }
 

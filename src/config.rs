@@ -194,6 +194,8 @@ impl Config {
             ("store.url", url(self) != url(new)),
             ("store.data_dir", url(self) == url(new) && dir(self) != dir(new)),
             ("store.timeout", self.store.timeout != new.store.timeout),
+            ("store.start_grace", self.store.start_grace != new.store.start_grace),
+            ("store.replicas", self.store.replicas != new.store.replicas),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

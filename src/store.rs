@@ -118,9 +118,10 @@ pub trait Store: Send + Sync + 'static {
         patience: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// The number of quotad that share this store, by the last word of it; at least 1. Asks nobody and never
+    /// The number of quotad that share this store, at least 1: the last word of the store, and no fewer than configured.
+    /// None: neither is known, and then nobody can say what all of them admit together without it. Asks nobody and never
     /// waits.
-    fn replicas(&self) -> u64;
+    fn replicas(&self) -> Option<u64>;
 
     /// How it is, as last known: operators ask most when the store does not answer, so it is not asked.
     fn health(&self) -> StoreHealth;
@@ -158,7 +159,7 @@ impl<S: Store> Store for Arc<S> {
         S::revoke(self, revocation, patience)
     }
 
-    fn replicas(&self) -> u64 {
+    fn replicas(&self) -> Option<u64> {
         S::replicas(self)
     }
 

@@ -17,7 +17,7 @@ use crate::service::{Live, Service};
 use crate::shutdown::{Stop, spawn_lasting, spawn_local};
 use crate::store::Store;
 use crate::store::memory::{MemoryOptions, MemoryStore};
-use crate::store::redis::{BadUrl, RedisOptions, RedisStore};
+use crate::store::redis::{BadUrl, RedisOptions, RedisStore, Replicas};
 use arc_swap::ArcSwap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,8 +51,11 @@ impl Stores {
                 Self::Memory(store, local)
             }
             StoreKind::Redis { url } => {
-                let options =
-                    RedisOptions { timeout: config.store.timeout, ..RedisOptions::new(url.expose()) };
+                let options = RedisOptions {
+                    timeout: config.store.timeout,
+                    replicas: Replicas::at_least(config.store.replicas),
+                    ..RedisOptions::new(url.expose())
+                };
                 // A URL that no worker could use ends the start here.
                 drop(RedisStore::connect(options.clone())?);
                 Self::Redis(options, local)

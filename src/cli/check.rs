@@ -196,7 +196,7 @@ pub(super) mod samples {
                 violated: true,
                 shadow: false,
                 mode: Mode::Exact.into(),
-                bound: 10,
+                bound: Some(10),
             }],
             http_status: 429,
             headers: vec![
@@ -221,7 +221,7 @@ pub(super) mod samples {
             violated: true,
             shadow: true,
             mode: Mode::Exact.into(),
-            bound: 110,
+            bound: Some(110),
         };
         let sockets = PolicyStatus {
             policy: "sockets-per-user".to_owned(),
@@ -233,7 +233,7 @@ pub(super) mod samples {
             violated: false,
             shadow: false,
             mode: Mode::Local.into(),
-            bound: 5,
+            bound: Some(5),
         };
         Decision {
             reason: Reason::WithinLimit.into(),

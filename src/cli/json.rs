@@ -38,7 +38,7 @@ struct Status<'a> {
     violated: bool,
     shadow: bool,
     mode: String,
-    bound: u64,
+    bound: Option<u64>,
 }
 
 #[derive(Serialize)]

@@ -48,12 +48,13 @@ pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'st
 
 fn store(config: &Config) -> Value {
     let (timeout, grace) = (span(config.store.timeout.into()), span(config.store.start_grace.into()));
+    let replicas = config.store.replicas;
     match &config.store.kind {
         StoreKind::Memory { data_dir } => {
-            json!({"url": "memory:", "data_dir": data_dir, "timeout": timeout, "start_grace": grace})
+            json!({"url": "memory:", "data_dir": data_dir, "timeout": timeout, "start_grace": grace, "replicas": replicas})
         }
         StoreKind::Redis { url } => {
-            json!({"url": url.to_string(), "timeout": timeout, "start_grace": grace})
+            json!({"url": url.to_string(), "timeout": timeout, "start_grace": grace, "replicas": replicas})
         }
     }
 }

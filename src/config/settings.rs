@@ -12,6 +12,7 @@ use super::nearest::nearest;
 use super::store::{self, RedisUrl, StoreConfig, StoreKind};
 use crate::engine::mistake::Mistake;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub(super) struct Settings {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) store_timeout: Duration,
     pub(super) start_grace: Duration,
+    pub(super) replicas: Option<NonZeroU64>,
     pub(super) log: LogConfig,
 }
 
@@ -102,6 +104,7 @@ impl Default for Settings {
             data_dir: None,
             store_timeout: Duration::from_millis(5),
             start_grace: store::START_GRACE,
+            replicas: None,
             log: LogConfig::default(),
         }
     }
@@ -216,7 +219,12 @@ impl Settings {
             StoreUrl::Memory => StoreKind::Memory { data_dir: self.data_dir.clone() },
             StoreUrl::Redis(url) => StoreKind::Redis { url: url.clone() },
         };
-        StoreConfig { kind, timeout: self.store_timeout, start_grace: self.start_grace }
+        StoreConfig {
+            kind,
+            timeout: self.store_timeout,
+            start_grace: self.start_grace,
+            replicas: self.replicas,
+        }
     }
 }
 

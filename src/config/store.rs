@@ -10,6 +10,7 @@ use super::show;
 use super::tree::Node;
 use crate::engine::units::Micros;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const URL_HINT: &str = "write \"memory:\", redis://HOST:PORT, rediss://HOST:PORT
 const MAX_TIMEOUT: Micros = Micros(60 * 1_000_000);
 /// Longest wait of a start for its store: longer than any that an orchestrator has patience for is a mistake.
 const MAX_START_GRACE: Micros = Micros(600 * 1_000_000);
+/// Most replicas: each has at least one unit of every limit while the store is away.
+const MAX_REPLICAS: u64 = 10_000;
 /// How long a start waits for its store unless configured otherwise.
 pub(super) const START_GRACE: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,8 @@ pub struct StoreConfig {
     pub timeout: Duration,
     /// How long a start waits for it at most; zero: not at all.
     pub start_grace: Duration,
+    /// How many quotad share it at least (Redis); none: as many as have said so to it.
+    pub replicas: Option<NonZeroU64>,
 }
 
 /// A `redis://`, `rediss://` or `redis+unix://` URL; its user and password never show.
@@ -81,7 +86,9 @@ impl fmt::Debug for RedisUrl {
 /// Reads `store`.
 pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
     let scope = Scope { prefix: "store.", ..Scope::ROOT };
-    let Some(fields) = Fields::read(node, scope, &["url", "data_dir", "timeout", "start_grace"], out) else {
+    let Some(fields) =
+        Fields::read(node, scope, &["url", "data_dir", "timeout", "start_grace", "replicas"], out)
+    else {
         return;
     };
     if let (Some(node), Some(text)) = (fields.get("url"), fields.text("url", out)) {
@@ -107,6 +114,14 @@ pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>)
             let hint =
                 "write a duration from 0s to 10m; a start waits that long at most for its store".to_owned();
             fields.wrong("start_grace", node, (message, hint), out);
+        }
+    }
+    if let (Some(node), Some(count)) = (fields.get("replicas"), fields.number("replicas", out)) {
+        settings.replicas = NonZeroU64::new(count).filter(|count| count.get() <= MAX_REPLICAS);
+        if settings.replicas.is_none() {
+            let hint =
+                format!("write how many quotad share the store at least, 1 to {MAX_REPLICAS}, or remove it");
+            fields.wrong("replicas", node, (format!("replicas is {count}"), hint), out);
         }
     }
 }

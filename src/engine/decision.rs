@@ -104,8 +104,8 @@ pub struct PolicyStatus {
     pub shadow: bool,
     /// How exact its numbers are.
     pub mode: Mode,
-    /// Most units that any interval of one window can admit in this mode.
-    pub bound: u64,
+    /// Most units that any interval of one window can admit in this mode; none where nobody knows.
+    pub bound: Option<u64>,
 }
 
 /// The whole answer, before it is rendered for HTTP.
@@ -138,8 +138,8 @@ pub struct Judged<'a> {
     pub reading: Option<Reading>,
     /// How exact.
     pub mode: Mode,
-    /// The promise of that mode.
-    pub bound: u64,
+    /// The promise of that mode; none where nobody knows.
+    pub bound: Option<u64>,
 }
 
 impl Decision {
@@ -262,7 +262,7 @@ mod tests {
             take: Take::Charge,
             reading: Some(reading),
             mode: Mode::Exact,
-            bound: 10,
+            bound: Some(10),
         }
     }
 

@@ -376,7 +376,7 @@ mod tests {
             violated: true,
             shadow: false,
             mode: Mode::Exact,
-            bound: 10,
+            bound: Some(10),
         };
         Decision {
             outcome: Outcome::Deny,

@@ -51,8 +51,8 @@ impl Store for Away {
         self.memory.revoke(revocation, patience).await
     }
 
-    fn replicas(&self) -> u64 {
-        1
+    fn replicas(&self) -> Option<u64> {
+        Some(1)
     }
 
     fn health(&self) -> StoreHealth {

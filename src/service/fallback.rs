@@ -39,8 +39,9 @@ impl<S: Store> Service<S> {
             return Err(error.into());
         }
         let replicas = self.store.replicas();
+        let parts = replicas.unwrap_or(1);
         let shares: SmallVec<[Rule; 4]> =
-            plan.0.iter().map(|planned| planned.policy.rule.share(replicas)).collect();
+            plan.0.iter().map(|planned| planned.policy.rule.share(parts)).collect();
         let local = |i: usize| choices.get(i) == Some(&OnStoreError::Local);
         let demand = |(planned, share): (&Planned<'_>, &Rule)| {
             let demand = planned.demand(planned.key.clone(), *share);
@@ -61,9 +62,11 @@ impl<S: Store> Service<S> {
             };
             let mut one = judge(planned, *share, reading, mode);
             if mode == Mode::Local {
-                // Before the store went away a whole window may have passed; since then each replica its share.
+                // Before the store went away a whole window may have passed; since then each replica its share, and at
+                // least one unit. Of how many replicas nobody knows, nobody knows what they admit together.
+                let apart = |replicas| share.bound().saturating_mul(replicas);
                 one.bound =
-                    planned.policy.rule.bound().saturating_add(share.bound().saturating_mul(replicas));
+                    replicas.map(|replicas| planned.policy.rule.bound().saturating_add(apart(replicas)));
             }
             judged.push(one);
         }
@@ -80,6 +83,6 @@ pub(super) fn choice(planned: &Planned<'_>) -> OnStoreError {
 }
 
 fn judge<'a>(planned: &Planned<'a>, rule: Rule, reading: Option<Reading>, mode: Mode) -> Judged<'a> {
-    let bound = if mode == Mode::FailedOpen { u64::MAX } else { rule.bound() };
+    let bound = Some(if mode == Mode::FailedOpen { u64::MAX } else { rule.bound() });
     Judged { policy: planned.policy, rule, cost: planned.cost, take: planned.take, reading, mode, bound }
 }

@@ -224,7 +224,7 @@ impl<S: Store> Service<S> {
             Ok(answer) => (answer, None),
             Err(error) => {
                 self.note(&error);
-                let (mut ask, replicas) = (kept.unwrap_or_default(), self.store.replicas());
+                let (mut ask, replicas) = (kept.unwrap_or_default(), self.store.replicas().unwrap_or(1));
                 for demand in &mut ask.demands {
                     demand.rule = share(demand.rule, replicas);
                 }

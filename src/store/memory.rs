@@ -238,8 +238,8 @@ impl Store for MemoryStore {
         self.revocations.revoke(revocation, self.clock.clone(), patience).await
     }
 
-    fn replicas(&self) -> u64 {
-        1
+    fn replicas(&self) -> Option<u64> {
+        Some(1)
     }
 
     fn health(&self) -> StoreHealth {

@@ -161,7 +161,7 @@ impl RedisStore {
         let count: u64 =
             shared.connection.run(&shared.scripts.heartbeat, vec![name::REPLICAS.into()], args).await?;
         shared.replicas.set(count);
-        Ok(shared.replicas.count())
+        Ok(count)
     }
 
     /// Looks for what is wrong with this Redis; the findings stand in [`Store::health`]. The driver does this after
@@ -303,7 +303,7 @@ impl Store for RedisStore {
         Ok(newly == 1)
     }
 
-    fn replicas(&self) -> u64 {
+    fn replicas(&self) -> Option<u64> {
         self.shared.replicas.count()
     }
 

@@ -376,6 +376,7 @@ const IN_OTHERS: &[Case] = &[
     ("store: {url: 'redis-sentinel://h:1'}\n", 1, "store.url", "not supported yet", "Sentinel"),
     ("store: {url: memory}\n", 1, "store.url", "URL", "colon"),
     ("store: {timeout: 0s}\n", 1, "store.timeout", "timeout is 0s", "1ms to 60s"),
+    ("store: {replicas: 0}\n", 1, "store.replicas", "replicas is 0", "1 to 10000"),
     ("store: {timeout: 2m}\n", 1, "store.timeout", "timeout is 2m", "1ms to 60s"),
     ("store: {timeot: 5ms}\n", 1, "store.timeot", "unknown key", "timeout"),
     ("store: redis\n", 1, "store", "expected a map", "url"),

@@ -6,8 +6,9 @@ use crate::redis::{Client, Kind, Server};
 use quotad::engine::ask::Ask;
 use quotad::engine::revocation::{Keep, Revocation, Target};
 use quotad::engine::units::Micros;
-use quotad::store::redis::{RedisOptions, RedisStore};
+use quotad::store::redis::{RedisOptions, RedisStore, Replicas};
 use quotad::store::{Store, StoreError};
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 const HOUR: Micros = Micros(3_600_000_000);
@@ -329,14 +330,16 @@ async fn running_totals_begin_anew_before_a_double_loses_units() {
 async fn replicas_are_counted_and_remembered() {
     let server = Server::start(Kind::Redis7);
     let one = store(&server).await;
-    assert_eq!(one.replicas(), 1);
+    assert_eq!(one.replicas(), None, "nobody has said so yet");
     assert_eq!(one.heartbeat().await, Ok(1));
     let two = store(&server).await;
     assert_eq!(two.heartbeat().await, Ok(2));
     assert_eq!(one.heartbeat().await, Ok(2));
     server.kill();
     assert!(one.heartbeat().await.is_err());
-    assert_eq!(one.replicas(), 2, "the last known number");
+    assert_eq!(one.replicas(), Some(2), "the last known number");
+    let three = RedisOptions { replicas: Replicas::at_least(NonZeroU64::new(3)), ..options(&server) };
+    assert_eq!(started(three).replicas(), Some(3), "as configured, without a word");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn denies_the_eleventh_within_a_minute_with_everything_to_send() {
         assert_eq!(allowed.mode(), pb::Mode::Exact);
         assert_eq!(allowed.http_status, 200);
         assert_eq!(allowed.statuses[0].remaining, 9 - i);
-        assert_eq!(allowed.statuses[0].bound, 10);
+        assert_eq!(allowed.statuses[0].bound, Some(10));
         assert!(allowed.body.is_none() && allowed.retry_after.is_none());
         assert_eq!(header(&allowed, "RateLimit-Policy"), Some("\"auth-per-ip\";q=10;w=60"));
     }

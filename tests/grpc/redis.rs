@@ -90,7 +90,7 @@ async fn while_redis_is_away_each_policy_does_as_it_says_and_says_so() {
         let decision = decide(&mut client, check("local", &here)).await;
         assert_eq!(decision.mode(), pb::Mode::Local);
         assert_eq!(decision.statuses[0].mode(), pb::Mode::Local);
-        assert!(decision.statuses[0].bound >= 16, "the promise of this mode is wider, and said");
+        assert_eq!(decision.statuses[0].bound, Some(16), "the promise of this mode is wider, and said");
         allowed += usize::from(decision.outcome() == pb::Outcome::Allow);
     }
     assert!(start.elapsed() < TIMEOUT / 2, "no wait for a Redis that is gone: {:?}", start.elapsed());
@@ -110,6 +110,40 @@ async fn while_redis_is_away_each_policy_does_as_it_says_and_says_so() {
     reaches(&mut client, pb::Mode::Exact).await;
     let back = decide(&mut client, check("closed", &here)).await;
     assert_eq!((back.outcome(), back.mode()), (pb::Outcome::Allow, pb::Mode::Exact));
+}
+
+/// What each of three quotads that never reached Redis admits of a limit of 8, and the bound that they state.
+async fn apart(replicas: &str) -> (Vec<usize>, Vec<Option<u64>>) {
+    let store = format!("store: {{url: 'redis://127.0.0.1:1', start_grace: 0s{replicas}}}\n");
+    let quotads: Vec<_> = (0..3).map(|_| Start::with(&format!("{store}{CONFIG}")).start()).collect();
+    let (mut admitted, mut bounds) = (Vec::new(), Vec::new());
+    for quotad in &quotads {
+        let (mut client, mut allowed) = (quotad.client().await, 0);
+        for _ in 0..12 {
+            let decision = decide(&mut client, check("local", &[("ip", "203.0.113.7")])).await;
+            assert_eq!(decision.mode(), pb::Mode::Local);
+            allowed += usize::from(decision.outcome() == pb::Outcome::Allow);
+            bounds.push(decision.statuses[0].bound);
+        }
+        admitted.push(allowed);
+    }
+    bounds.dedup();
+    (admitted, bounds)
+}
+
+#[tokio::test]
+async fn no_bound_is_stated_while_nobody_knows_how_many_replicas_there_are() {
+    let (admitted, bounds) = apart("").await;
+    assert_eq!((admitted, bounds), (vec![8, 8, 8], vec![None]));
+}
+
+#[tokio::test]
+async fn a_configured_number_of_replicas_shares_the_limit_and_the_bound_holds() {
+    let (admitted, bounds) = apart(", replicas: 3").await;
+    assert_eq!((admitted, bounds), (vec![2, 2, 2], vec![Some(8 + 3 * 2)]), "6 of the 14 that are stated");
+    // More than there are units: each has one.
+    let (admitted, bounds) = apart(", replicas: 20").await;
+    assert_eq!((admitted, bounds), (vec![1, 1, 1], vec![Some(8 + 20)]));
 }
 
 #[tokio::test]

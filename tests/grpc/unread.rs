@@ -115,7 +115,7 @@ async fn taken(quotad: &Quotad, connections: usize, streams: usize) -> usize {
 }
 
 /// Most that one connection may take (docs/architecture.md), and the leavings of an allocator.
-const OF_ONE: usize = 48 * MIB;
+const OF_ONE: usize = 64 * MIB;
 
 #[tokio::test]
 async fn answers_that_nobody_reads_take_no_more_than_a_connection_may() {

@@ -93,8 +93,8 @@ impl<S: Store> Store for Away<S> {
         Err(away())
     }
 
-    fn replicas(&self) -> u64 {
-        1
+    fn replicas(&self) -> Option<u64> {
+        Some(1)
     }
 
     fn health(&self) -> StoreHealth {

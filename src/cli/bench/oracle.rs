@@ -141,7 +141,7 @@ impl Witness {
         }
         let mode = usize::try_from(status.mode).ok().filter(|mode| *mode < MODES)?;
         let mut bounds = [0; MODES];
-        *bounds.get_mut(mode)? = status.bound;
+        *bounds.get_mut(mode)? = status.bound?;
         let count = self.promises.len();
         // Few policies: looking is cheaper than hashing.
         match self.promises.iter_mut().enumerate().find(|(_, known)| known.policy == status.policy) {
@@ -292,7 +292,7 @@ mod tests {
                 limit: bound,
                 window: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
                 mode: mode.into(),
-                bound,
+                bound: Some(bound),
                 ..PolicyStatus::default()
             }],
             ..Decision::default()
