@@ -4,10 +4,12 @@
 use super::arriving::{Arriving, MESSAGE, Messages, Terms};
 use super::call::{Call, Holds, Leaving};
 use crate::budget::Account;
+use crate::clock;
 use crate::deadline;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -15,6 +17,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service;
@@ -27,12 +30,29 @@ type Boxed = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 pub struct Answering {
     answer: Boxed,
     call: Arc<Call>,
+    turn: Turn,
+}
+
+/// Whether a call is answered when it is first looked at.
+///
+/// A process that stood still finds calls and their cancellations together, in one read. hyper looks for a cancellation
+/// when an answer has to be waited for, and only then, so one that is ready at once would charge for a caller who left
+/// long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Now,
+    /// After hyper has looked whether the caller is still there.
+    Next,
 }
 
 impl Future for Answering {
     type Output = Result<http::Response<Leaving>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if std::mem::replace(&mut self.turn, Turn::Now) == Turn::Next {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let answer = self.answer.as_mut().poll(context);
         let leaving = |body| Leaving::new(body, Arc::clone(&self.call));
         answer.map(|answer| answer.map(|answer| in_our_words(answer).map(leaving)))
@@ -48,6 +68,29 @@ impl fmt::Debug for Answering {
 /// What answers HTTP/1.1: requests are whole when it sees them.
 pub type Pages = Rc<dyn Fn(http::Request<Bytes>) -> Pin<Box<dyn Future<Output = http::Response<Bytes>>>>>;
 
+/// A thread that took no call with a deadline for this long may have stood still, and its next ones may have waited.
+const STILL: Duration = Duration::from_millis(10);
+/// So long after that every call may be one of those that waited: thousands are taken in that time.
+const AFTERWARDS: Duration = Duration::from_millis(100);
+
+/// When a thread took calls that have a deadline. Under load this never makes a call wait for a turn.
+#[derive(Debug, Default)]
+struct Stillness {
+    last: Cell<Option<Instant>>,
+    until: Cell<Option<Instant>>,
+}
+
+impl Stillness {
+    /// The turn of a call that is taken now.
+    fn turn(&self, now: Instant) -> Turn {
+        let last = self.last.replace(Some(now));
+        if last.is_none_or(|last| now.saturating_duration_since(last) > STILL) {
+            self.until.set(now.checked_add(AFTERWARDS));
+        }
+        if self.until.get().is_some_and(|until| now <= until) { Turn::Next } else { Turn::Now }
+    }
+}
+
 /// A service of one thread by its path.
 #[derive(Clone)]
 pub struct Dispatch {
@@ -57,6 +100,7 @@ pub struct Dispatch {
     more: Rc<Vec<(&'static str, Shared)>>,
     others: Routes,
     pages: Pages,
+    stillness: Rc<Stillness>,
 }
 
 type Shared = Rc<dyn Fn(Request) -> Boxed>;
@@ -96,7 +140,14 @@ impl Dispatch {
     {
         let (native, batches) = (shared(native), shared(batches));
         let pages: Pages = Rc::new(|_| Box::pin(std::future::ready(plain(StatusCode::NOT_FOUND))));
-        Self { native, batches, more: Rc::default(), others: others.prepare(), pages }
+        Self {
+            native,
+            batches,
+            more: Rc::default(),
+            others: others.prepare(),
+            pages,
+            stillness: Rc::default(),
+        }
     }
 
     /// With what answers HTTP/1.1; without it nothing is found there.
@@ -155,7 +206,8 @@ impl Dispatch {
         let answer = if request.uri().path().starts_with(REFLECTION) { DESCRIPTOR } else { 0 };
         let terms = Terms { messages, within: MESSAGE, deadline, answer };
         let request = request.map(|body| Arriving::new(body, terms, Arc::clone(&call)));
-        Answering { answer: self.route(request), call }
+        let turn = deadline.map_or(Turn::Now, |_| self.stillness.turn(clock::monotonic()));
+        Answering { answer: self.route(request), call, turn }
     }
 
     fn route(&self, request: Request) -> Boxed {
@@ -188,4 +240,24 @@ fn in_our_words(mut response: Response) -> Response {
     response.headers_mut().insert("grpc-status", INVALID_ARGUMENT);
     response.headers_mut().insert("grpc-message", http::HeaderValue::from_static(said));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_wait_for_a_turn_after_a_stillness_and_not_under_load() {
+        let (stillness, begin) = (Stillness::default(), clock::monotonic());
+        let turn = |millis| stillness.turn(begin + Duration::from_millis(millis));
+        assert_eq!(
+            [turn(0), turn(5), turn(100)],
+            [Turn::Next; 3],
+            "the first, and what may have come with it"
+        );
+        assert_eq!(turn(400), Turn::Next, "a stillness again");
+        let under_load: Vec<Turn> = (1..=60).map(|step| turn(400 + 5 * step)).collect();
+        assert!(under_load[..20].iter().all(|turn| *turn == Turn::Next));
+        assert!(under_load[20..].iter().all(|turn| *turn == Turn::Now), "{under_load:?}");
+    }
 }

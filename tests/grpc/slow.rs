@@ -187,3 +187,31 @@ async fn a_deadline_counts_from_the_headers_and_what_comes_after_it_charges_noth
     let peek = pb::CheckLimitRequest { cost: Some(0), ..one };
     assert_eq!(decide(&mut other, peek).await.statuses[0].remaining, 1_000, "nothing was charged");
 }
+
+#[tokio::test]
+async fn calls_that_were_given_up_while_the_process_stood_still_charge_nothing() {
+    let quotad = Quotad::start(CONFIG);
+    let client = connect(&quotad.address).await;
+    let one = check("wide", &[("ip", "203.0.113.7")]);
+    let mut first = Call::open(&client, "quotad.v1.DecisionService/CheckLimit", None).await;
+    first.send(&one);
+    assert_eq!(first.status().await.0, "0");
+    quotad.signal("STOP");
+    // Fewer than make a connection suspicious.
+    for _ in 0..10 {
+        let mut call = Call::open(&client, "quotad.v1.DecisionService/CheckLimit", Some("20m")).await;
+        call.send(&one);
+        call.message.send_reset(h2::Reason::CANCEL);
+    }
+    // The connection's own task writes what it has when it is its turn; nobody reads yet.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    quotad.signal("CONT");
+    let mut last = Call::open(&client, "quotad.v1.DecisionService/CheckLimit", None).await;
+    last.send(&pb::CheckLimitRequest { cost: Some(0), ..one.clone() });
+    assert_eq!(last.status().await.0, "0", "behind all of them on their connection");
+    let mut other = quotad.client().await;
+    let peek = pb::CheckLimitRequest { cost: Some(0), ..one };
+    assert_eq!(decide(&mut other, peek).await.statuses[0].remaining, 999, "the first alone was charged");
+}
