@@ -160,7 +160,7 @@ impl RedisStore {
         let args = vec![shared.replicas.id().into(), word.into()];
         let count: u64 =
             shared.connection.run(&shared.scripts.heartbeat, vec![name::REPLICAS.into()], args).await?;
-        shared.replicas.set(count);
+        shared.replicas.set(count, clock::monotonic());
         Ok(count)
     }
 

@@ -338,6 +338,10 @@ async fn replicas_are_counted_and_remembered() {
     server.kill();
     assert!(one.heartbeat().await.is_err());
     assert_eq!(one.replicas(), Some(2), "the last known number");
+    server.restart();
+    reachable(&one).await;
+    assert_eq!(one.heartbeat().await, Ok(1), "the first to be back after a loss of data");
+    assert_eq!(one.replicas(), Some(2), "which is no reason to take a whole limit");
     let three = RedisOptions { replicas: Replicas::at_least(NonZeroU64::new(3)), ..options(&server) };
     assert_eq!(started(three).replicas(), Some(3), "as configured, without a word");
 }
