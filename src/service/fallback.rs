@@ -59,13 +59,10 @@ impl<S: Store> Service<S> {
                 OnStoreError::Deny => (None, Mode::FailedClosed),
                 _ => (None, Mode::FailedOpen),
             };
-            let mut one = judge(planned, *share, reading, mode);
-            if mode == Mode::Local {
-                // Before the store went away a whole window may have passed; since then each replica its share.
-                one.bound =
-                    planned.policy.rule.bound().saturating_add(share.bound().saturating_mul(replicas));
-            }
-            judged.push(one);
+            judged.push(match mode {
+                Mode::Local => judge_locally(planned, reading, replicas),
+                _ => judge(planned, *share, reading, mode),
+            });
         }
         Ok(Decision::combine(&judged, answer.now))
     }
@@ -79,7 +76,24 @@ pub(super) fn choice(planned: &Planned<'_>) -> OnStoreError {
     }
 }
 
-fn judge<'a>(planned: &Planned<'a>, rule: Rule, reading: Option<Reading>, mode: Mode) -> Judged<'a> {
+/// What a policy says that this process has decided alone, for one of so many replicas.
+pub(super) fn judge_locally<'a>(
+    planned: &Planned<'a>,
+    reading: Option<Reading>,
+    replicas: u64,
+) -> Judged<'a> {
+    let share = planned.policy.rule.share(replicas);
+    // Before the store went away a whole window may have passed; since then each replica its share.
+    let bound = planned.policy.rule.bound().saturating_add(share.bound().saturating_mul(replicas));
+    Judged { bound, ..judge(planned, share, reading, Mode::Local) }
+}
+
+pub(super) fn judge<'a>(
+    planned: &Planned<'a>,
+    rule: Rule,
+    reading: Option<Reading>,
+    mode: Mode,
+) -> Judged<'a> {
     let bound = if mode == Mode::FailedOpen { u64::MAX } else { rule.bound() };
     Judged { policy: planned.policy, rule, cost: planned.cost, take: planned.take, reading, mode, bound }
 }
