@@ -35,6 +35,8 @@ mod paths;
 mod process;
 #[path = "grpc/rate_limit.rs"]
 mod rate_limit;
+#[path = "grpc/rate_limit_both.rs"]
+mod rate_limit_both;
 #[path = "grpc/rate_limit_folder.rs"]
 mod rate_limit_folder;
 #[path = "grpc/redis.rs"]

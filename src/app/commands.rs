@@ -1,5 +1,6 @@
 //! The commands that need a configuration and no server: `config check` and `token mint`.
 
+use super::rate_limits::conflicts;
 use super::verifier;
 use crate::cli::{ConfigCheckArgs, EXIT_ALLOW, EXIT_ERROR, MintArgs, Screen, ServeArgs};
 use crate::config::{self, Config, Environment, Mistakes, Overrides, Source};
@@ -37,6 +38,11 @@ pub fn check_config(args: &ConfigCheckArgs, screen: &mut Screen<'_>) -> u8 {
             if let Some(folder) = &config.envoy.ratelimit_config {
                 match folder.load() {
                     Ok(loaded) => {
+                        let together = conflicts(&config, &loaded.set);
+                        if !together.is_empty() {
+                            screen.print(&format!("{}\n", Mistakes::from(together)));
+                            return EXIT_ERROR;
+                        }
                         warnings.extend(loaded.warnings);
                         let path = folder.path.display();
                         let (files, domains) = (loaded.files, loaded.set.domains());

@@ -47,6 +47,8 @@ struct Reloader {
     stop: Stop,
     health: Health,
     seen: Vec<(PathBuf, Option<Fingerprint>)>,
+    /// The configuration read last could not hold together with the directory, so another directory may heal it.
+    at_odds: bool,
 }
 
 /// Starts watching. Says how many key sets from URLs are fetched, each a part of what has to stand.
@@ -58,7 +60,8 @@ pub(super) fn start(
 ) -> Result<usize, AppError> {
     let hangups = Hangups::listen()?;
     let stop = stop.clone();
-    let mut reloader = Reloader { source, config, directory, live, stop, health, seen: Vec::new() };
+    let mut reloader =
+        Reloader { source, config, directory, live, stop, health, seen: Vec::new(), at_odds: false };
     reloader.seen = reloader.contents();
     let key_sets = reloader.refresh_key_sets(Some(&part));
     let stop = reloader.stop.clone();
@@ -136,16 +139,29 @@ impl Reloader {
     }
 
     fn refresh_directory(&mut self, asked: Asked) {
-        if self.directory.refresh(&self.config, asked) {
-            let verifier = Arc::clone(&self.live.load().verifier);
-            self.live.store(Arc::new(live(&self.config, verifier, self.directory.limits())));
+        if !self.directory.refresh(&self.config, asked) {
+            return;
         }
+        if self.at_odds {
+            self.reload();
+        }
+        let verifier = Arc::clone(&self.live.load().verifier);
+        self.live.store(Arc::new(live(&self.config, verifier, self.directory.limits())));
     }
 
     fn reload(&mut self) {
+        self.at_odds = false;
         let config = match config::load(&self.source) {
             Ok(config) => config,
             Err(mistakes) => {
+                tracing::error!("the configuration was not reloaded; the old one stays\n{mistakes}");
+                return;
+            }
+        };
+        let directory = match self.directory.beside(&config) {
+            Ok(directory) => directory,
+            Err(mistakes) => {
+                self.at_odds = true;
                 tracing::error!("the configuration was not reloaded; the old one stays\n{mistakes}");
                 return;
             }
@@ -181,6 +197,7 @@ impl Reloader {
         if !late.is_empty() {
             tracing::warn!(keys = late.join(", "), "these take effect at the next start");
         }
+        self.directory = directory;
         self.live.store(Arc::new(live(&config, verifier, self.directory.limits())));
         tracing::info!("reloaded {}: {}", config.name(), config.summary());
         self.config = config;

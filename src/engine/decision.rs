@@ -158,9 +158,17 @@ impl Decision {
     /// Combines what every policy said. Nobody was charged unless every enforced policy had room.
     #[must_use]
     pub fn combine(judged: &[Judged<'_>], now: Moment) -> Self {
+        Self::combine_beside(judged, now, Outcome::Allow)
+    }
+
+    /// The same where others were asked in the same step: denied, they kept these from being charged too. The outcome is
+    /// that of these alone.
+    #[must_use]
+    pub fn combine_beside(judged: &[Judged<'_>], now: Moment, others: Outcome) -> Self {
         let refuses = |one: &Judged<'_>| !one.policy.shadow && one.violated();
         let passed = !judged.iter().any(refuses);
-        let statuses: Vec<_> = judged.iter().map(|one| one.status(now, passed)).collect();
+        let charged = passed && others == Outcome::Allow;
+        let statuses: Vec<_> = judged.iter().map(|one| one.status(now, charged)).collect();
         let mode = judged.iter().map(|one| one.mode).max().unwrap_or(Mode::Exact);
         let reason = judged
             .iter()

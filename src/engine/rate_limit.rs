@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod lookup_tests;
 mod pattern;
+pub mod shared;
 mod tree;
 
 pub use tree::{Builder, Duplicate, Path, RateLimitSet, Spot};

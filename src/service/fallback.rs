@@ -60,15 +60,10 @@ impl<S: Store> Service<S> {
                 OnStoreError::Deny => (None, Mode::FailedClosed),
                 _ => (None, Mode::FailedOpen),
             };
-            let mut one = judge(planned, *share, reading, mode);
-            if mode == Mode::Local {
-                // Before the store went away a whole window may have passed; since then each replica its share, and at
-                // least one unit. Of how many replicas nobody knows, nobody knows what they admit together.
-                let apart = |replicas| share.bound().saturating_mul(replicas);
-                one.bound =
-                    replicas.map(|replicas| planned.policy.rule.bound().saturating_add(apart(replicas)));
-            }
-            judged.push(one);
+            judged.push(match mode {
+                Mode::Local => judge_locally(planned, reading, replicas),
+                _ => judge(planned, *share, reading, mode),
+            });
         }
         Ok(Decision::combine(&judged, answer.now))
     }
@@ -82,7 +77,26 @@ pub(super) fn choice(planned: &Planned<'_>) -> OnStoreError {
     }
 }
 
-fn judge<'a>(planned: &Planned<'a>, rule: Rule, reading: Option<Reading>, mode: Mode) -> Judged<'a> {
+/// What a policy says that this process has decided alone, for one of so many replicas.
+pub(super) fn judge_locally<'a>(
+    planned: &Planned<'a>,
+    reading: Option<Reading>,
+    replicas: Option<u64>,
+) -> Judged<'a> {
+    let share = planned.policy.rule.share(replicas.unwrap_or(1));
+    // Before the store went away a whole window may have passed; since then each replica its share, and at least one
+    // unit. Of how many replicas nobody knows, nobody knows what they admit together.
+    let apart = |replicas| share.bound().saturating_mul(replicas);
+    let bound = replicas.map(|replicas| planned.policy.rule.bound().saturating_add(apart(replicas)));
+    Judged { bound, ..judge(planned, share, reading, Mode::Local) }
+}
+
+pub(super) fn judge<'a>(
+    planned: &Planned<'a>,
+    rule: Rule,
+    reading: Option<Reading>,
+    mode: Mode,
+) -> Judged<'a> {
     let bound = Some(if mode == Mode::FailedOpen { u64::MAX } else { rule.bound() });
     Judged { policy: planned.policy, rule, cost: planned.cost, take: planned.take, reading, mode, bound }
 }

@@ -2,11 +2,13 @@
 //!
 //! Promise: a domain of the directory is counted and answered as envoyproxy/ratelimit does, its defects left out; a domain
 //! of our own policies is asked as `CheckLimit` for each descriptor, all at once, so that they share a call to the store. A
-//! request under the directory is one ask, but where a descriptor stands in it twice for different ends.
+//! domain of both is asked for both, all or nothing in one ask. A request under the directory is one ask, but where a
+//! descriptor stands in it twice for different ends.
 //!
 //! Must never: count under an unlimited or a replaced limit; let an unknown domain refuse anything.
 
 mod asks;
+mod both;
 mod metadata;
 mod native;
 mod parts;
@@ -143,6 +145,14 @@ impl RateLimitCall<'_> {
     }
 }
 
+/// What is asked in the same step as the limits of the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Company {
+    None,
+    /// Policies of our own.
+    Policies,
+}
+
 /// Where limits come from, and what holds for all of them.
 #[derive(Clone, Copy, Debug)]
 struct Source<'a> {
@@ -150,6 +160,7 @@ struct Source<'a> {
     set: Option<&'a RateLimitSet>,
     /// Whether limits that requests bring are taken: the domain is known.
     takes_overrides: bool,
+    company: Company,
     options: &'a RateLimitOptions,
 }
 
@@ -160,8 +171,22 @@ struct Seen {
     /// The ask passed.
     outcome: Outcome,
     slots: Vec<Slot>,
-    /// Decided in this process, for one of so many.
-    apart: Option<u64>,
+    /// Decided in this process.
+    apart: Option<Apart>,
+}
+
+/// A decision of this process alone, without the store.
+#[derive(Clone, Copy, Debug)]
+struct Apart {
+    /// How many do so, as far as anybody knows.
+    replicas: Option<u64>,
+}
+
+impl Apart {
+    /// Into how many shares a limit is cut.
+    fn shares(self) -> u64 {
+        self.replicas.unwrap_or(1)
+    }
 }
 
 impl<S: Store> Service<S> {
@@ -192,7 +217,11 @@ impl<S: Store> Service<S> {
             return Err(RateLimitError::NoConfiguration.into());
         }
         let options = &live.rate_limit_options;
-        let source = Source { set, takes_overrides: set.is_some(), options };
+        let source = Source { set, takes_overrides: set.is_some(), company: Company::None, options };
+        if live.policies.has(call.domain) {
+            let source = Source { company: Company::Policies, ..source };
+            return self.limit_by_both(&live, source, call, deadline).await;
+        }
         let (parts, statuses) = self.count(source, call, deadline).await?;
         let outcome = verdict::overall(&parts, &statuses, options);
         let headers = verdict::trio(&parts, &statuses, options);
@@ -224,16 +253,22 @@ impl<S: Store> Service<S> {
             Ok(answer) => (answer, None),
             Err(error) => {
                 self.note(&error);
-                let (mut ask, replicas) = (kept.unwrap_or_default(), self.store.replicas().unwrap_or(1));
+                let (mut ask, apart) = (kept.unwrap_or_default(), Apart { replicas: self.store.replicas() });
                 for demand in &mut ask.demands {
-                    demand.rule = share(demand.rule, replicas);
+                    demand.rule = share(demand.rule, apart.shares());
                 }
-                (self.local.take(ask, Duration::MAX).await?, Some(replicas))
+                (self.local.take(ask, Duration::MAX).await?, Some(apart))
             }
         };
+        Ok(Seen::of(answer, slots, apart))
+    }
+}
+
+impl Seen {
+    fn of(answer: Answer, slots: Vec<Slot>, apart: Option<Apart>) -> Self {
         let passed = answer.readings.iter().zip(&slots).all(|(reading, slot)| slot.passes(reading));
         let outcome = if passed { Outcome::Allow } else { Outcome::Deny };
-        Ok(Seen { answer, outcome, slots, apart })
+        Self { answer, outcome, slots, apart }
     }
 }
 

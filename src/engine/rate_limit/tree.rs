@@ -178,6 +178,12 @@ impl Node {
         self.children.iter_mut().for_each(|child| child.node.finish());
     }
 
+    /// The depth is that of a file, which is bounded.
+    fn has_quotas(&self) -> bool {
+        let own = self.limit.as_ref().is_some_and(|limit| limit.quota_mode);
+        own || self.children.iter().any(|child| child.node.has_quotas())
+    }
+
     /// The entry that one key and value of a descriptor choose, and the value as it is counted; `text` is room to join
     /// them in. The key alone shares nothing among its values, also where it is the text of a pattern that shares.
     fn choose<'a>(&'a self, key: &str, value: &'a str, text: &mut String) -> Option<(&'a Self, &'a str)> {
@@ -208,6 +214,12 @@ impl RateLimitSet {
     #[must_use]
     pub fn has(&self, domain: &str) -> bool {
         self.domains.contains_key(domain)
+    }
+
+    /// Whether a limit of a domain refuses only together with others.
+    #[must_use]
+    pub fn has_quotas(&self, domain: &str) -> bool {
+        self.domains.get(domain).is_some_and(Node::has_quotas)
     }
 
     /// How many domains there are.

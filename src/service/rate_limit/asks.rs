@@ -11,6 +11,9 @@ use crate::engine::rule::Rule;
 pub(super) enum Class {
     /// Counted whatever it comes to, or looked at beside such.
     Counts,
+    /// The same beside policies of our own. Limits that differ in their rule or weight are not one there: what the step
+    /// comes to would be right for one of them only.
+    CountsAs(Rule, Weight),
     /// Given back.
     GivesBack,
     /// Only what passes is charged.

@@ -5,7 +5,7 @@
 
 use super::parts::Part;
 use super::{
-    Descriptor, DescriptorStatus, Direction, RateLimitCall, RateLimited, ShownLimit, Source, verdict,
+    Company, Descriptor, DescriptorStatus, Direction, RateLimitCall, RateLimited, ShownLimit, Source, verdict,
 };
 use crate::engine::ask::Take;
 use crate::engine::decision::{Decision, Outcome, PolicyStatus, Reason};
@@ -16,7 +16,7 @@ use crate::engine::policy_set::Kind;
 use crate::engine::rate_limit::{RateLimitOptions, Unit};
 use crate::engine::rule::Rule;
 use crate::engine::units::Micros;
-use crate::service::plan::{Among, Amount, Plan};
+use crate::service::plan::{Among, Amount, Plan, Planned};
 use crate::service::{Deadline, Live, Service, ServiceError};
 use crate::store::{HeldLease, Store};
 use smallvec::SmallVec;
@@ -48,7 +48,7 @@ impl<S: Store> Service<S> {
         deadline: Deadline,
     ) -> Result<RateLimited, ServiceError> {
         let options = RateLimitOptions::default();
-        let source = Source { set: None, takes_overrides: true, options: &options };
+        let source = Source { set: None, takes_overrides: true, company: Company::None, options: &options };
         let (parts, mut statuses) = self.count(source, call, deadline).await?;
         let asked = call.descriptors.iter().zip(&parts).map(async |(descriptor, part)| match part {
             Part::Counted(_) => Ok(None),
@@ -79,29 +79,11 @@ impl<S: Store> Service<S> {
         of: (&RateLimitCall<'_>, &Descriptor<'_>),
         deadline: Deadline,
     ) -> Result<Decided<'a>, ServiceError> {
-        let (call, descriptor) = of;
-        let facts = Pairs(&descriptor.entries);
-        let cost = match (descriptor.hits, call.hits_addend) {
-            (Some(hits), _) => Some(u32::try_from(hits).unwrap_or(u32::MAX)),
-            (None, 0) => None,
-            (None, hits) => Some(hits),
-        };
-        let among = |kind| Among { set: &live.policies, domain: call.domain, kind };
-        let mut plan = Plan::default();
-        plan.add_matching(among(Kind::Limit), &facts, &Amount::Cost(cost))?;
-        let mut leases = Plan::default();
-        for policy in live.policies.matching(call.domain, Kind::Connection, &facts)? {
-            let Some(id) = facts.get(&policy.lease_entry).filter(|id| !id.is_empty()) else { continue };
-            check_lease_id(&policy.lease_entry, &id)?;
-            // Without its partition an unnamed policy does not hold.
-            let _ = leases.add(policy, &facts, &Amount::Lease(Arc::from(&*id)))?;
-        }
+        let (_, descriptor) = of;
+        let Asked { mut plan, leases } = asked_of(live, of)?;
         let decision = match descriptor.direction {
             Direction::GiveBack => self.give_back(&mut plan, leases, deadline).await?,
             Direction::Count => {
-                if cost == Some(0) {
-                    leases.0.iter_mut().for_each(|planned| planned.take = Take::Peek);
-                }
                 plan.join(leases)?;
                 self.decide_some(&mut plan, deadline).await?
             }
@@ -117,20 +99,14 @@ impl<S: Store> Service<S> {
     }
 
     /// Releases the leases, and takes the hits off what counts in fixed windows.
-    async fn give_back<'a>(
+    pub(super) async fn give_back<'a>(
         &self,
         plan: &mut Plan<'a>,
         leases: Plan<'a>,
         deadline: Deadline,
     ) -> Result<Decision, ServiceError> {
-        let asked = plan.0.len();
+        takes_back(plan, &leases)?;
         plan.0.retain(|planned| matches!(planned.policy.rule, Rule::Fixed(_)));
-        if plan.0.is_empty() && asked > 0 && leases.0.is_empty() {
-            return Err(ServiceError::invalid(
-                "is_negative_hits",
-                "no policy that holds can take units back; a fixed_window or a concurrency policy can",
-            ));
-        }
         for planned in leases.0 {
             let limits = planned.lease_limit().into_iter().collect();
             let id = planned.lease.unwrap_or_default();
@@ -139,6 +115,61 @@ impl<S: Store> Service<S> {
         plan.0.iter_mut().for_each(|planned| planned.take = Take::Refund);
         self.decide_some(plan, deadline).await
     }
+}
+
+/// Whether a plan whose hits are given back can give any.
+///
+/// # Errors
+/// Policies hold, and none of them takes anything back.
+pub(super) fn takes_back(plan: &Plan<'_>, leases: &Plan<'_>) -> Result<(), ServiceError> {
+    let can = |planned: &Planned<'_>| matches!(planned.policy.rule, Rule::Fixed(_));
+    if plan.0.is_empty() || plan.0.iter().any(can) || !leases.0.is_empty() {
+        return Ok(());
+    }
+    Err(ServiceError::invalid(
+        "is_negative_hits",
+        "no policy that holds can take units back; a fixed_window or a concurrency policy can",
+    ))
+}
+
+/// What the policies of a domain ask for one descriptor.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    /// Limits on requests.
+    pub(super) plan: Plan<'a>,
+    /// Limits on connections, each with the lease that the descriptor names.
+    pub(super) leases: Plan<'a>,
+}
+
+/// What the policies that hold for a descriptor ask.
+///
+/// # Errors
+/// A lease id or an `ip` that is none, or too many policies.
+pub(super) fn asked_of<'a>(
+    live: &'a Live,
+    of: (&RateLimitCall<'_>, &Descriptor<'_>),
+) -> Result<Asked<'a>, ServiceError> {
+    let (call, descriptor) = of;
+    let facts = Pairs(&descriptor.entries);
+    let cost = match (descriptor.hits, call.hits_addend) {
+        (Some(hits), _) => Some(u32::try_from(hits).unwrap_or(u32::MAX)),
+        (None, 0) => None,
+        (None, hits) => Some(hits),
+    };
+    let among = |kind| Among { set: &live.policies, domain: call.domain, kind };
+    let mut plan = Plan::default();
+    plan.add_matching(among(Kind::Limit), &facts, &Amount::Cost(cost))?;
+    let mut leases = Plan::default();
+    for policy in live.policies.matching(call.domain, Kind::Connection, &facts)? {
+        let Some(id) = facts.get(&policy.lease_entry).filter(|id| !id.is_empty()) else { continue };
+        check_lease_id(&policy.lease_entry, &id)?;
+        // Without its partition an unnamed policy does not hold.
+        let _ = leases.add(policy, &facts, &Amount::Lease(Arc::from(&*id)))?;
+    }
+    if call.hits(descriptor) == 0 {
+        leases.0.iter_mut().for_each(|planned| planned.take = Take::Peek);
+    }
+    Ok(Asked { plan, leases })
 }
 
 fn check_lease_id(entry: &str, id: &str) -> Result<(), ServiceError> {
@@ -151,7 +182,7 @@ fn check_lease_id(entry: &str, id: &str) -> Result<(), ServiceError> {
 }
 
 /// One decision of all: denied when one is, for the first reason, with the longest wait.
-fn join(whole: &mut Decision, one: Decision) {
+pub(super) fn join(whole: &mut Decision, one: Decision) {
     if one.outcome == Outcome::Deny {
         if whole.outcome == Outcome::Allow {
             whole.reason = one.reason;
@@ -164,7 +195,7 @@ fn join(whole: &mut Decision, one: Decision) {
 }
 
 /// The status of a descriptor: of the policy that binds most.
-fn shown(decision: &Decision) -> DescriptorStatus {
+pub(super) fn shown(decision: &Decision) -> DescriptorStatus {
     let Some(tightest) = tightest(decision) else {
         return DescriptorStatus { outcome: decision.outcome, ..DescriptorStatus::free() };
     };

@@ -1,7 +1,7 @@
 //! From descriptors to what each is counted under.
 
 use super::asks::{Asks, Class, Place};
-use super::{Descriptor, Direction, Override, RateLimitCall, ShownLimit, Source};
+use super::{Company, Descriptor, Direction, Override, RateLimitCall, ShownLimit, Source};
 use crate::engine::ask::{Demand, Take, Weight};
 use crate::engine::bucket::Bucket;
 use crate::engine::fixed::Fixed;
@@ -202,10 +202,15 @@ impl<'a> Meant<'a> {
         if give_back && !matches!(rule, Rule::Fixed(_)) {
             return Err(Wrong::Direction);
         }
+        let weight = self.weight(source);
+        let counts = match source.company {
+            Company::None => Class::Counts,
+            Company::Policies => Class::CountsAs(rule, weight),
+        };
         let (class, take) = match (give_back, passes, hits) {
             (true, _, _) => (Class::GivesBack, Take::Refund),
-            (false, false, 0) => (Class::Counts, Take::Peek),
-            (false, false, _) => (Class::Counts, Take::Count),
+            (false, false, 0) => (counts, Take::Peek),
+            (false, false, _) => (counts, Take::Count),
             (false, true, 0) => (Class::Looks(rule), Take::Peek),
             (false, true, _) => (Class::Passes(rule), Take::Charge),
         };
@@ -214,7 +219,6 @@ impl<'a> Meant<'a> {
         // A name that no policy can have, so that no policy shares the counter.
         let name = format!("*{seconds}");
         let key = Key::new(domain, &name, self.counted.iter().copied(), &rule);
-        let weight = self.weight(source);
         let demand = Demand { key, rule, cost, take, weight, lease: None };
         let place = asks.add(demand, class, hits);
         let kind = if source.options.quota { self.kind.as_quota() } else { self.kind };
@@ -223,9 +227,12 @@ impl<'a> Meant<'a> {
 
     /// Whether it keeps the others from being counted when it is over. Of limits that charge only what passes, only a
     /// plain one refuses the others; of those that count everything, each does when the options say so, and none else.
+    /// In a domain that policies have too, every plain one refuses, so that nothing is charged of a request that is over.
     fn weight(&self, source: Source<'_>) -> Weight {
         let options = source.options;
+        let refuses = self.kind == Kind::Plain && !options.shadow;
         let enforced = match self.counting {
+            Counting::Everything if source.company == Company::Policies => refuses,
             Counting::Passed(_) => self.kind == Kind::Plain && !options.quota && !options.shadow,
             Counting::Everything => options.over_limit == OverLimit::OnlyItself,
         };

@@ -35,9 +35,9 @@ struct Left {
 
 impl Counted<'_> {
     fn status(&self, seen: &Seen, reading: &Reading) -> DescriptorStatus {
-        let rule = seen.apart.map_or(self.rule, |replicas| share(self.rule, replicas));
+        let rule = seen.apart.map_or(self.rule, |apart| share(self.rule, apart.shares()));
         let left = match self.class {
-            Class::Counts => self.counted(seen, reading, rule),
+            Class::Counts | Class::CountsAs(..) => self.counted(seen, reading, rule),
             Class::GivesBack => self.given_back(seen, reading, rule),
             Class::Passes(_) | Class::Looks(_) => self.passed(seen, reading, rule),
         };
