@@ -32,6 +32,7 @@ pub(super) struct Settings {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) store_timeout: Duration,
     pub(super) start_grace: Duration,
+    pub(super) max_memory: Option<u64>,
     pub(super) log: LogConfig,
 }
 
@@ -102,6 +103,7 @@ impl Default for Settings {
             data_dir: None,
             store_timeout: Duration::from_millis(5),
             start_grace: store::START_GRACE,
+            max_memory: None,
             log: LogConfig::default(),
         }
     }
@@ -216,7 +218,12 @@ impl Settings {
             StoreUrl::Memory => StoreKind::Memory { data_dir: self.data_dir.clone() },
             StoreUrl::Redis(url) => StoreKind::Redis { url: url.clone() },
         };
-        StoreConfig { kind, timeout: self.store_timeout, start_grace: self.start_grace }
+        StoreConfig {
+            kind,
+            timeout: self.store_timeout,
+            start_grace: self.start_grace,
+            max_memory: self.max_memory,
+        }
     }
 }
 
