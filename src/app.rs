@@ -5,6 +5,7 @@
 
 pub mod commands;
 mod health;
+mod memory;
 mod pages;
 mod rate_limits;
 mod reload;
@@ -20,7 +21,7 @@ use crate::pb;
 use crate::server::{Address, BindError, Face, Listener, Pool, WorkerError};
 use crate::service::Live;
 use crate::shutdown::{Stop, asked_to_stop, spawn_local};
-use crate::store::memory::{DataDirError, MemoryOptions, MemoryStore};
+use crate::store::memory::DataDirError;
 use crate::store::redis::BadUrl;
 use crate::token::{Keys, Verifier};
 use arc_swap::ArcSwap;
@@ -108,8 +109,7 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
     let stop = Stop::default();
     let directory = Directory::open(&config);
     let shared = Arc::new(ArcSwap::from_pointee(live(&config, verifier, directory.limits())));
-    let local = Arc::new(MemoryStore::new(MemoryOptions::default())?);
-    let stores = Stores::open(&config, local)?;
+    let stores = Stores::open(&config)?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health_service = health_service.max_decoding_message_size(MAX_REQUEST);
     let health = Health::new(reporter);

@@ -24,6 +24,7 @@ mod redacted;
 mod routes;
 mod settings;
 mod several_issuers;
+mod size;
 mod source;
 mod store;
 mod syntax;
@@ -41,7 +42,7 @@ pub use locate::Item;
 pub use log::{LogConfig, LogFormat};
 pub use settings::Overrides;
 pub use source::{Fingerprint, MAX_FILE_BYTES, Names, Source, fingerprint};
-pub use store::{RedisUrl, StoreConfig, StoreKind};
+pub use store::{MIN_MEMORY, RedisUrl, StoreConfig, StoreKind};
 
 use crate::engine::issuer::{IssuerSpec, KeySource};
 use crate::engine::mistake::Mistake;
@@ -196,6 +197,7 @@ impl Config {
             ("store.timeout", self.store.timeout != new.store.timeout),
             ("store.start_grace", self.store.start_grace != new.store.start_grace),
             ("store.replicas", self.store.replicas != new.store.replicas),
+            ("store.max_memory", self.store.max_memory != new.store.max_memory),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

@@ -168,6 +168,6 @@ impl<S: Store> Store for Arc<S> {
     }
 }
 
-/// Most answers to request ids that are kept of one domain: by the embedded store, and in Redis by each process that
-/// shares it. One takes about 250 bytes there.
+/// Most answers to request ids that are kept of one domain in Redis, by each process that shares it. One takes about 250
+/// bytes there. The embedded store keeps those that it has memory for.
 pub const MAX_ANSWERS: usize = 1_048_576;

@@ -143,7 +143,7 @@ fn every_documented_default_is_the_default() {
 
 #[test]
 fn the_redacted_view_reads_back_as_the_same_configuration() {
-    let text = "store: {timeout: 1500ms}
+    let text = "store: {timeout: 1500ms, max_memory: 1536MiB}
 listen: {http: ['127.0.0.1:8080', 'unix:/run/h.sock']}
 http:
   error_body: problem
@@ -293,9 +293,17 @@ fn what_waits_for_the_next_start_is_named() {
         .is_empty()
     );
     let new = good(
-        "threads: 2\nstore: {data_dir: b, timeout: 6ms}\nlisten: {grpc: ['127.0.0.1:9'], http: ['127.0.0.1:8'], admin: null}\n",
+        "threads: 2\nstore: {data_dir: b, timeout: 6ms, max_memory: 64MiB}\nlisten: {grpc: ['127.0.0.1:9'], http: ['127.0.0.1:8'], admin: null}\n",
     );
-    let keys = ["listen.grpc", "listen.http", "listen.admin", "threads", "store.data_dir", "store.timeout"];
+    let keys = [
+        "listen.grpc",
+        "listen.http",
+        "listen.admin",
+        "threads",
+        "store.data_dir",
+        "store.timeout",
+        "store.max_memory",
+    ];
     assert_eq!(old.restart_needed(&new), keys);
     assert_eq!(old.restart_needed(&good("threads: 1\nstore: {url: 'redis://h'}\n")), ["store.url"]);
 }

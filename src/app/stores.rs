@@ -2,7 +2,7 @@
 
 use super::health::Health;
 use super::standing::Part;
-use super::{AppError, pages, reflection};
+use super::{AppError, memory, pages, reflection};
 use crate::api::Api;
 use crate::codec::{MAX_BATCH, MAX_REQUEST};
 use crate::config::{Config, StoreKind};
@@ -29,6 +29,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The same before the first was heard: the start waits for it.
 const FIRST_HEARTBEAT: Duration = Duration::from_millis(50);
 
+/// Beside an embedded store the other one, for when a store is away, decides nothing: this part of the cap is left for it.
+const IDLE_PART: usize = 64;
+
 /// The configured store.
 #[derive(Clone, Debug)]
 pub(super) enum Stores {
@@ -40,10 +43,18 @@ pub(super) enum Stores {
 
 impl Stores {
     /// Opens what has to be there before the first request. Redis may come later.
-    pub(super) fn open(config: &Config, local: Arc<MemoryStore>) -> Result<Self, AppError> {
+    pub(super) fn open(config: &Config) -> Result<Self, AppError> {
+        let max_memory = memory::cap(config.store.max_memory);
+        tracing::info!(max_memory, "most bytes of counters and leases in this process");
+        let local = |max_memory| {
+            MemoryStore::new(MemoryOptions { max_memory, ..MemoryOptions::default() }).map(Arc::new)
+        };
         Ok(match &config.store.kind {
             StoreKind::Memory { data_dir } => {
-                let options = MemoryOptions { data_dir: data_dir.clone(), ..MemoryOptions::default() };
+                let local = local(max_memory / IDLE_PART)?;
+                let max_memory = max_memory - max_memory / IDLE_PART;
+                let options =
+                    MemoryOptions { max_memory, data_dir: data_dir.clone(), ..MemoryOptions::default() };
                 let store = Arc::new(MemoryStore::new(options)?);
                 for warning in store.health().warnings {
                     tracing::warn!("{warning}");
@@ -58,7 +69,7 @@ impl Stores {
                 };
                 // A URL that no worker could use ends the start here.
                 drop(RedisStore::connect(options.clone())?);
-                Self::Redis(options, local)
+                Self::Redis(options, local(max_memory)?)
             }
         })
     }

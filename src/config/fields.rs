@@ -6,8 +6,8 @@
 use super::diagnostic::Findings;
 use super::duration;
 use super::nearest::nearest;
-use super::show;
 use super::tree::{Entry, Node, Value};
+use super::{show, size};
 use crate::engine::mistake::Mistake;
 use crate::engine::units::Micros;
 use std::collections::HashMap;
@@ -163,6 +163,11 @@ impl<'t> Fields<'t> {
     /// A duration.
     pub(super) fn duration(&self, key: &str, out: &mut Findings<'_>) -> Option<Micros> {
         self.value(key, out, |node| duration::parse(text(node)?))
+    }
+
+    /// A size in bytes.
+    pub(super) fn size(&self, key: &str, out: &mut Findings<'_>) -> Option<u64> {
+        self.value(key, out, |node| size::parse(text(node)?))
     }
 
     /// One of a few words.

@@ -3,6 +3,7 @@
 //! JSON, which is YAML too: but for a store's password, quotad reads it back as the same configuration.
 
 use super::duration::write as span;
+use super::size;
 use super::store::StoreKind;
 use super::{Config, http, policies, routes, tokens};
 use crate::engine::address::ClientIp;
@@ -47,16 +48,21 @@ pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'st
 }
 
 fn store(config: &Config) -> Value {
-    let (timeout, grace) = (span(config.store.timeout.into()), span(config.store.start_grace.into()));
-    let replicas = config.store.replicas;
+    let mut value = json!({
+        "timeout": span(config.store.timeout.into()),
+        "start_grace": span(config.store.start_grace.into()),
+        "replicas": config.store.replicas,
+        // Without one it is the machine's to say, and another's would say something else.
+        "max_memory": config.store.max_memory.map(size::write),
+    });
     match &config.store.kind {
         StoreKind::Memory { data_dir } => {
-            json!({"url": "memory:", "data_dir": data_dir, "timeout": timeout, "start_grace": grace, "replicas": replicas})
+            value["url"] = "memory:".into();
+            value["data_dir"] = json!(data_dir);
         }
-        StoreKind::Redis { url } => {
-            json!({"url": url.to_string(), "timeout": timeout, "start_grace": grace, "replicas": replicas})
-        }
+        StoreKind::Redis { url } => value["url"] = url.to_string().into(),
     }
+    value
 }
 
 fn face(config: &Config) -> Value {

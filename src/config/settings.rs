@@ -34,6 +34,7 @@ pub(super) struct Settings {
     pub(super) store_timeout: Duration,
     pub(super) start_grace: Duration,
     pub(super) replicas: Option<NonZeroU64>,
+    pub(super) max_memory: Option<u64>,
     pub(super) log: LogConfig,
 }
 
@@ -105,6 +106,7 @@ impl Default for Settings {
             store_timeout: Duration::from_millis(5),
             start_grace: store::START_GRACE,
             replicas: None,
+            max_memory: None,
             log: LogConfig::default(),
         }
     }
@@ -224,6 +226,7 @@ impl Settings {
             timeout: self.store_timeout,
             start_grace: self.start_grace,
             replicas: self.replicas,
+            max_memory: self.max_memory,
         }
     }
 }

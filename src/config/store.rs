@@ -6,8 +6,8 @@ use super::diagnostic::Findings;
 use super::fields::{Fields, Scope};
 use super::listen::MAX_SOCKET_PATH;
 use super::settings::{Settings, StoreUrl};
-use super::show;
 use super::tree::Node;
+use super::{show, size};
 use crate::engine::units::Micros;
 use std::fmt;
 use std::num::NonZeroU64;
@@ -21,6 +21,8 @@ const MAX_TIMEOUT: Micros = Micros(60 * 1_000_000);
 const MAX_START_GRACE: Micros = Micros(600 * 1_000_000);
 /// Most replicas: each has at least one unit of every limit while the store is away.
 const MAX_REPLICAS: u64 = 10_000;
+/// Least memory of the embedded store: what an empty one and the decisions under way take is a small part of it.
+pub const MIN_MEMORY: u64 = 16 << 20;
 /// How long a start waits for its store unless configured otherwise.
 pub(super) const START_GRACE: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,8 @@ pub struct StoreConfig {
     pub start_grace: Duration,
     /// How many quotad share it at least (Redis); none: as many as have said so to it.
     pub replicas: Option<NonZeroU64>,
+    /// Most bytes of the state that this process keeps; none: a part of what there is.
+    pub max_memory: Option<u64>,
 }
 
 /// A `redis://`, `rediss://` or `redis+unix://` URL; its user and password never show.
@@ -86,11 +90,8 @@ impl fmt::Debug for RedisUrl {
 /// Reads `store`.
 pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
     let scope = Scope { prefix: "store.", ..Scope::ROOT };
-    let Some(fields) =
-        Fields::read(node, scope, &["url", "data_dir", "timeout", "start_grace", "replicas"], out)
-    else {
-        return;
-    };
+    let known = ["url", "data_dir", "timeout", "start_grace", "replicas", "max_memory"];
+    let Some(fields) = Fields::read(node, scope, &known, out) else { return };
     if let (Some(node), Some(text)) = (fields.get("url"), fields.text("url", out)) {
         match parse_url(&text) {
             Ok(url) => settings.store_url = url,
@@ -122,6 +123,15 @@ pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>)
             let hint =
                 format!("write how many quotad share the store at least, 1 to {MAX_REPLICAS}, or remove it");
             fields.wrong("replicas", node, (format!("replicas is {count}"), hint), out);
+        }
+    }
+    if let (Some(node), Some(memory)) = (fields.get("max_memory"), fields.size("max_memory", out)) {
+        if memory >= MIN_MEMORY {
+            settings.max_memory = Some(memory);
+        } else {
+            let message = format!("max_memory is {}", size::write(memory));
+            let hint = format!("write at least {}: counters need room to be exact", size::write(MIN_MEMORY));
+            fields.wrong("max_memory", node, (message, hint), out);
         }
     }
 }

@@ -72,7 +72,7 @@ impl Key {
         self.text.get(self.tag.end..).unwrap_or_default()
     }
 
-    /// The counter that all new keys of this policy share when its domain holds too many.
+    /// The counter that all new keys of this policy share while it has no room for more.
     #[must_use]
     pub fn overflow(&self) -> Self {
         let mut text = format!("q1:{{{}|*", self.domain());

@@ -55,6 +55,18 @@ impl Leases {
         Reading { fits, level, retry_at, reset_at: last.max(now) }
     }
 
+    /// The same while there is no memory for a lease more: one that needs a place waits for the next end.
+    #[must_use]
+    pub fn read_full(&self, held: &LeaseSet, now: Moment, id: &str) -> Reading {
+        let reading = self.read(held, now, id);
+        let has_place = held.end_of(id).is_some() || held.live(now) < held.len();
+        if has_place || !reading.fits {
+            return reading;
+        }
+        let retry_at = self.free_at(held, now, self.limit).min(self.latest(held, now));
+        Reading { fits: false, retry_at, ..reading }
+    }
+
     /// When a lease is free if nobody renews: the first end, or a later one when the limit was lowered below what is
     /// held.
     fn free_at(&self, held: &LeaseSet, now: Moment, live: u64) -> Moment {

@@ -98,11 +98,20 @@ impl Window {
 
     /// Adds `cost` to the log and drops what no longer counts.
     pub fn charge(&self, log: &mut Vec<Charge>, now: Moment, cost: u64) {
+        self.charge_within(log, now, cost, usize::MAX);
+    }
+
+    /// The same in a log of at most `most` entries. Where it has no place the newest entry becomes one of now: its units count
+    /// longer than they would, never shorter, so the bound holds and some quota comes back late.
+    pub fn charge_within(&self, log: &mut Vec<Charge>, now: Moment, cost: u64, most: usize) {
         self.mend(log, now);
         let current = self.current(log, now);
         log.retain(|charge| self.counts(self.slot(charge.at), current));
+        let is_full = log.len() >= most;
         match log.last_mut() {
-            Some(last) if self.slot(last.at) == current => last.cost = last.cost.saturating_add(cost),
+            Some(last) if is_full || self.slot(last.at) == current => {
+                *last = Charge { at: self.end_of(current), cost: last.cost.saturating_add(cost) };
+            }
             _ => log.push(Charge { at: self.end_of(current), cost }),
         }
     }

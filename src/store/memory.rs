@@ -1,15 +1,19 @@
 //! The embedded store: counters and leases in sharded tables of this process, revocations on disk.
 //!
 //! Promises: a decision locks only the shards of its keys, in one order, and never across an await; an entry that
-//! is over costs nothing but its place until the sweep passes; a domain never holds more than its share of keys
-//! (new ones share one overflow counter a policy then, so a flood of keys neither evicts live counters nor passes
-//! free; `overflow.rs` says why a key that goes between the two gets nothing twice); a revocation is acknowledged
+//! is over costs nothing but its place until the sweep passes; all state together stays below a cap in bytes, which
+//! no flood under one policy uses up for the others (`ledger.rs`; new keys of a policy without room share one overflow
+//! counter, so a flood of keys neither evicts live counters nor passes free; `overflow.rs` says why a key that goes
+//! between the two gets nothing twice); a revocation is acknowledged
 //! after it is on disk.
 //!
 //! Must never: wait for anything on the decision path; keep a thread for longer than a few leases' renewals.
 
 #[cfg(test)]
+mod floods;
+#[cfg(test)]
 mod interleavings;
+mod ledger;
 mod overflow;
 mod revocations;
 mod shard;
@@ -22,7 +26,8 @@ use crate::engine::ask::{Answer, Ask, Weight};
 use crate::engine::key::Key;
 use crate::engine::revocation::Revocation;
 use crate::engine::units::{Micros, Moment};
-use crate::store::{HeldLease, LeaseLimit, MAX_ANSWERS, Renewed, Store, StoreError, StoreHealth};
+use crate::store::{HeldLease, LeaseLimit, Renewed, Store, StoreError, StoreHealth};
+use ledger::Ledger;
 use parking_lot::{Mutex, MutexGuard};
 use revocations::Revocations;
 use shard::{Id, Shard};
@@ -37,8 +42,8 @@ use std::time::Duration;
 const SHARDS: usize = 256;
 /// Leases of a renewal between two turns of the thread's other work: well below a millisecond.
 const MAX_AT_ONCE: usize = 128;
-/// Most keys of one domain, unless said otherwise.
-pub const DEFAULT_MAX_KEYS: usize = 4_194_304;
+/// Most bytes of all state, unless said otherwise; the process says otherwise (`store.max_memory`).
+const DEFAULT_MAX_MEMORY: usize = 1 << 30;
 
 /// Where a store reads the time.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +87,10 @@ impl StoreClock {
 /// What an embedded store is made of.
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
-    /// Most keys of one domain.
+    /// Most bytes of all state but revocations.
+    pub max_memory: usize,
+    /// Tests only: most keys, and most answers to request ids.
+    #[doc(hidden)]
     pub max_keys: usize,
     /// Where revocations are kept; without it they end with the process.
     pub data_dir: Option<PathBuf>,
@@ -95,7 +103,13 @@ pub struct MemoryOptions {
 
 impl Default for MemoryOptions {
     fn default() -> Self {
-        Self { max_keys: DEFAULT_MAX_KEYS, data_dir: None, clock: StoreClock::System, hold: Micros(0) }
+        Self {
+            max_memory: DEFAULT_MAX_MEMORY,
+            max_keys: usize::MAX,
+            data_dir: None,
+            clock: StoreClock::System,
+            hold: Micros(0),
+        }
     }
 }
 
@@ -104,8 +118,8 @@ impl Default for MemoryOptions {
 pub struct MemoryStore {
     shards: Box<[Padded]>,
     names: SipHasher13,
+    ledger: Arc<Ledger>,
     max_keys_a_shard: usize,
-    max_answers_a_shard: usize,
     clock: StoreClock,
     hold: Micros,
     revocations: Revocations,
@@ -125,12 +139,13 @@ impl MemoryStore {
     pub fn new(options: MemoryOptions) -> Result<Self, DataDirError> {
         let mut seed = [0; 16];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| DataDirError::Random)?;
-        let shards = (0..SHARDS).map(|_| Padded(Mutex::new(Shard::default()))).collect();
+        let ledger = Arc::new(Ledger::new(options.max_memory));
+        let shards = (0..SHARDS).map(|_| Padded(Mutex::new(Shard::new(Arc::clone(&ledger))))).collect();
         Ok(Self {
             shards,
             names: SipHasher13::new_with_key(&seed),
+            ledger,
             max_keys_a_shard: options.max_keys.div_ceil(SHARDS).max(1),
-            max_answers_a_shard: options.max_keys.min(MAX_ANSWERS).div_ceil(SHARDS).max(1),
             revocations: Revocations::open(options.data_dir.as_deref())?,
             clock: options.clock,
             hold: options.hold,
@@ -147,15 +162,24 @@ impl MemoryStore {
         })
     }
 
+    /// Bytes of all state, what the tables' entries point to included, as they are counted against the cap.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.ledger.used()
+    }
+
     /// Decisions that used an overflow counter.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// The name of a key in the tables: a keyed hash, its top bits the domain's.
+    /// The name of a key in the tables: a keyed hash, its top bits the policy's.
     fn id(&self, key: &Key) -> Id {
-        Id::new(self.hash(key.as_str().as_bytes()), self.hash(key.domain().as_bytes()))
+        let mut policy = self.names;
+        policy.write(key.domain().as_bytes());
+        policy.write(key.after_tag().as_bytes());
+        Id::new(self.hash(key.as_str().as_bytes()), policy.finish128().as_u128())
     }
 
     /// A hash with a key of this process: nobody outside can choose keys that collide.

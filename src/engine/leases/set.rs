@@ -14,6 +14,11 @@ const FEW: usize = 64;
 /// Fewer than this become a list again: far below [`FEW`], so that no single lease makes a set change its form each time.
 const FEW_AGAIN: usize = 16;
 
+/// What a lease of a list points to: its id, as the allocator rounds it.
+const FEW_BYTES: usize = 64;
+/// What a lease of an index points to: its id with its two counts, and its place in the tree, whose nodes are half full.
+const MANY_BYTES: usize = 80 + 64;
+
 /// The leases of one key.
 #[derive(Clone, Debug)]
 pub struct LeaseSet(Form);
@@ -51,6 +56,18 @@ impl LeaseSet {
         match &self.0 {
             Form::Few(list) => list.len(),
             Form::Many(index) => index.ends.len(),
+        }
+    }
+
+    /// Bytes that it takes, at most: an id of [`super::MAX_LEASE_ID_BYTES`] in a list that is half full, or in a table that is a
+    /// quarter full with a tree beside it. O(1).
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Few(list) => list.len() * FEW_BYTES + list.capacity() * size_of::<Held>(),
+            Form::Many(index) => {
+                index.ends.len() * MANY_BYTES + index.ends.capacity() * size_of::<(Arc<str>, Moment)>() * 2
+            }
         }
     }
 

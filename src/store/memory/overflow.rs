@@ -1,6 +1,6 @@
 //! Where a demand is counted: on its key's own counter, or on the overflow counter of its policy.
 //!
-//! A key that is new to a full shard of its domain is counted on the overflow counter, which all such keys share. What
+//! A key that is new while its policy has no room (`ledger.rs`) is counted on the overflow counter, which all such keys share. What
 //! a key has used there is not known apart from what others have, so a key that gets a counter of its own takes the
 //! overflow counter's state along, as if all of it were its own.
 //!
@@ -10,8 +10,8 @@
 //!   of others. It may refuse for one window what would have fitted; it never admits more.
 //! - own → overflow: a key leaves its own counter only when that was swept, and swept is what counts no more.
 //!
-//! Both counters' shards are locked when this is decided, so no charge falls between them. Only keys whose shard was
-//! full within the rule's memory look at the overflow counter at all; before the first overflow nothing is paid.
+//! Both counters' shards are locked when this is decided, so no charge falls between them. Only keys whose shard
+//! sent one there within the rule's memory look at the overflow counter at all; before the first overflow nothing is paid.
 //!
 //! A lease that was taken on the overflow counter is renewed where it is held, and moves to a counter of its key's own as
 //! soon as there is room for one; a release takes it off both. A refund takes nothing off a counter that others share, for what it
@@ -50,6 +50,11 @@ impl Spot {
     /// Its own counter, whatever the overflow counter holds.
     pub(super) fn own(own: Id) -> Self {
         Self { own, read: own, charge: own }
+    }
+
+    /// Whether it is read where others count too.
+    pub(super) fn is_shared(self) -> bool {
+        self.read != self.own
     }
 
     /// Whether nothing is to be changed here: a refund may not touch what others share.
@@ -115,11 +120,11 @@ impl MemoryStore {
         let mut locked = self.lock_all(std::iter::once(&own).chain(&over));
         let now = locked.now;
         let renew = |held: &mut LeaseSet| one.limit.renew(held, now, lease);
-        if locked.shard(own).and_then(|shard| shard.leases_mut(own)).is_some_and(renew) {
+        if locked.shard(own).and_then(|shard| shard.change_leases(own, renew)).unwrap_or(false) {
             return true;
         }
         let Some(over) = over else { return false };
-        if !locked.shard(over).and_then(|shard| shard.leases_mut(over)).is_some_and(renew) {
+        if !locked.shard(over).and_then(|shard| shard.change_leases(over, renew)).unwrap_or(false) {
             return false;
         }
         let rule = Rule::Leases(one.limit);
@@ -129,8 +134,8 @@ impl MemoryStore {
         if has_room && is_small(&mut locked, over) {
             // Renewed on the overflow counter for ever, it would keep new keys of its shard there too.
             take_along(&mut locked, over, own, &rule);
-            if let Some(leases) = locked.shard(over).and_then(|shard| shard.leases_mut(over)) {
-                one.limit.release(leases, now, lease);
+            if let Some(shard) = locked.shard(over) {
+                shard.change_leases(over, |held| one.limit.release(held, now, lease));
             }
         } else if let Some(shard) = locked.shard(own) {
             shard.note_crowded(now.plus(one.limit.ttl));
@@ -145,7 +150,8 @@ impl MemoryStore {
         let mut locked = self.lock_all(std::iter::once(&own).chain(&over));
         let now = locked.now;
         let release = |held: &mut LeaseSet| one.limit.release(held, now, lease);
-        let mut on = |id| locked.shard(id).and_then(|shard| shard.leases_mut(id)).is_some_and(release);
+        let mut on =
+            |id| locked.shard(id).and_then(|shard| shard.change_leases(id, release)).unwrap_or(false);
         // Both: the one may have taken it along from the other.
         let (here, there) = (on(own), over.is_some_and(on));
         here || there

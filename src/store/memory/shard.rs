@@ -2,23 +2,30 @@
 //! largest kind.
 //!
 //! Promise: an entry that is over reads as absent; every operation sweeps a few places, so that what is over
-//! goes away in the time of a few passes, with a bound on the work of each call.
+//! goes away in the time of a few passes, with a bound on the work of each call. Every byte that is kept or given back
+//! stands in the ledger, under the policy whose it is.
 
-use crate::engine::ask::Answer;
+use super::ledger::Ledger;
+use crate::engine::ask::{Answer, Reading};
 use crate::engine::fixed::Count;
 use crate::engine::leases::LeaseSet;
 use crate::engine::units::Moment;
 use crate::engine::window::Charge;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Places that one operation sweeps in each table.
 const SWEEP: usize = 8;
 /// Every so many calls a shard sweeps another one, so that one which nobody asks any more empties too.
 const OTHERS_TURN: usize = 8;
+/// A table that is less than this part full gives half of its places back: what a flood left behind is memory again.
+/// The ledger counts every entry as so many places.
+const SPARSE: usize = 4;
+/// Tables of fewer places stay as they are: all of a store's together are below a megabyte.
+const SMALL: usize = 16;
 
-/// The name of a key: 112 bits of a keyed hash below 16 bits of its domain's.
+/// The name of a key: 112 bits of a keyed hash below 16 bits of its policy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id {
     high: u64,
@@ -26,10 +33,10 @@ pub(super) struct Id {
 }
 
 impl Id {
-    /// Puts the domain's bits above those of the key. Domains whose bits meet share their bound on keys, and no
-    /// counter: the key's hash covers its domain too.
-    pub(super) fn new(key: u128, domain: u128) -> Self {
-        let tagged = (key >> 16) | (domain << 112);
+    /// Puts the policy's bits above those of the key. Policies whose bits meet share their part of the memory, and no
+    /// counter: the key's hash covers its policy too.
+    pub(super) fn new(key: u128, policy: u128) -> Self {
+        let tagged = (key >> 16) | (policy << 112);
         Self { high: half(tagged >> 64), low: half(tagged) }
     }
 
@@ -38,9 +45,9 @@ impl Id {
         usize::try_from(self.high & 0xffff_ffff).unwrap_or(0) % shards
     }
 
-    /// The bits of its domain, which the population is counted by.
-    fn domain(self) -> u64 {
-        self.high >> 48
+    /// The bits of its policy, which bytes are counted by.
+    fn policy(self) -> u16 {
+        u16::try_from(self.high >> 48).unwrap_or(0)
     }
 
     /// The bits that place it in a table.
@@ -58,6 +65,11 @@ fn half(wide: u128) -> u64 {
 pub(super) trait Mortal {
     /// Whether it is over.
     fn over(&self, now: Moment) -> bool;
+
+    /// Bytes that it points to.
+    fn heap(&self) -> usize {
+        0
+    }
 }
 
 /// A bucket's arrival time, in microseconds.
@@ -108,17 +120,31 @@ impl Mortal for Log {
     fn over(&self, now: Moment) -> bool {
         self.ends <= now
     }
+
+    fn heap(&self) -> usize {
+        self.charges.capacity() * size_of::<Charge>()
+    }
 }
 
 impl Mortal for LeaseSet {
     fn over(&self, now: Moment) -> bool {
         self.last_end().is_none_or(|ends| ends <= now)
     }
+
+    fn heap(&self) -> usize {
+        self.bytes()
+    }
 }
 
 impl Mortal for Box<Remembered> {
     fn over(&self, now: Moment) -> bool {
         self.until <= now
+    }
+
+    fn heap(&self) -> usize {
+        let readings = &self.answer.readings;
+        let spilled = if readings.spilled() { readings.capacity() * size_of::<Reading>() } else { 0 };
+        size_of::<Remembered>() + spilled
     }
 }
 
@@ -135,80 +161,113 @@ impl<S> Default for Table<S> {
     }
 }
 
-/// Keys of each domain in one shard; few domains, so a list.
-type Population = SmallVec<[(u64, usize); 2]>;
-
 impl<S: Mortal> Table<S> {
+    /// What an entry takes in the table, at its worst: with its byte of control, and as sparse as a table ever stays.
+    const ENTRY: usize = (size_of::<(Id, S)>() + 1) * SPARSE;
+
     /// The state under an id, over or not: the engine's steps see to that.
     pub(super) fn get(&self, id: Id) -> Option<&S> {
         self.cells.find(id.hash(), |(other, _)| *other == id).map(|(_, state)| state)
     }
 
-    /// The state under an id, to be changed in place.
-    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut S> {
-        self.cells.find_mut(id.hash(), |(other, _)| *other == id).map(|(_, state)| state)
+    /// Changes the state under an id in place, if there is one.
+    fn change<R>(&mut self, id: Id, ledger: &Ledger, step: impl FnOnce(&mut S) -> R) -> Option<R> {
+        let (_, state) = self.cells.find_mut(id.hash(), |(other, _)| *other == id)?;
+        let before = state.heap();
+        let result = step(state);
+        ledger.change(id.policy(), before, state.heap());
+        Some(result)
     }
 
     /// Looks at the next [`SWEEP`] places and empties those whose state is over. The cursor goes round, so the whole
     /// table is seen in a bounded number of calls, however it grows.
-    fn sweep(&mut self, now: Moment, population: &mut Population) {
+    fn sweep(&mut self, now: Moment, ledger: &Ledger) {
         for _ in 0..SWEEP.min(self.cells.num_buckets()) {
             self.cursor = (self.cursor + 1) % self.cells.num_buckets().max(1);
             if self.cells.get_bucket(self.cursor).is_some_and(|(_, state)| state.over(now))
                 && let Ok(entry) = self.cells.get_bucket_entry(self.cursor)
             {
-                let ((id, _), _) = entry.remove();
-                leave(population, id.domain());
+                let ((id, state), _) = entry.remove();
+                ledger.change(id.policy(), Self::ENTRY + state.heap(), 0);
             }
+        }
+        let places = self.cells.num_buckets();
+        if places > SMALL && self.cells.len() < places / SPARSE {
+            // Half of the places hold that many entries, and are at most half full then: the next turn is far.
+            self.cells.shrink_to(places / 2 / 8 * 7, |(other, _)| other.hash());
         }
     }
 
-    /// Puts a state in; true when there was none under this id.
-    fn insert(&mut self, id: Id, state: S) -> bool {
+    /// Keeps a state under an id.
+    fn put(&mut self, id: Id, ledger: &Ledger, state: S) {
+        let heap = state.heap();
         match self.cells.entry(id.hash(), |(other, _)| *other == id, |(other, _)| other.hash()) {
             Entry::Occupied(mut held) => {
+                let before = held.get().1.heap();
                 held.get_mut().1 = state;
-                false
+                ledger.change(id.policy(), before, heap);
             }
             Entry::Vacant(free) => {
                 free.insert((id, state));
-                true
+                ledger.change(id.policy(), 0, Self::ENTRY + heap);
             }
         }
     }
 }
 
 /// One shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shard {
     pub(super) buckets: Table<Arrival>,
     pub(super) counts: Table<Counted>,
     pub(super) logs: Table<Log>,
     leases: Table<LeaseSet>,
     requests: Table<Box<Remembered>>,
-    population: Population,
-    /// Answers remembered, kept apart from the population so that request ids cannot crowd counters out.
-    remembered: Population,
+    ledger: Arc<Ledger>,
     calls: usize,
     /// Until then keys of this shard may have charges on an overflow counter that still count.
     crowded_until: Moment,
 }
 
 impl Shard {
+    /// An empty one, whose bytes are counted there.
+    pub(super) fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            buckets: Table::default(),
+            counts: Table::default(),
+            logs: Table::default(),
+            leases: Table::default(),
+            requests: Table::default(),
+            ledger,
+            calls: 0,
+            crowded_until: Moment(0),
+        }
+    }
+
     /// Removes a few entries that are over. Once in [`OTHERS_TURN`] calls it is another shard's turn: how far on.
     pub(super) fn sweep(&mut self, now: Moment) -> Option<usize> {
-        self.buckets.sweep(now, &mut self.population);
-        self.counts.sweep(now, &mut self.population);
-        self.logs.sweep(now, &mut self.population);
-        self.leases.sweep(now, &mut self.population);
-        self.requests.sweep(now, &mut self.remembered);
+        self.buckets.sweep(now, &self.ledger);
+        self.counts.sweep(now, &self.ledger);
+        self.logs.sweep(now, &self.ledger);
+        self.leases.sweep(now, &self.ledger);
+        self.requests.sweep(now, &self.ledger);
         self.calls = self.calls.wrapping_add(1);
         self.calls.is_multiple_of(OTHERS_TURN).then_some(self.calls / OTHERS_TURN)
     }
 
-    /// Whether the domain of `id` holds `most` keys here already.
+    /// Whether a new key has to share a counter: its policy has no room, or the shard holds `most` keys.
     pub(super) fn is_full(&self, id: Id, most: usize) -> bool {
-        count(&self.population, id.domain()) >= most
+        !self.ledger.has_room(id.policy()) || self.len() >= most
+    }
+
+    /// Whether a key's state may become larger than it is.
+    pub(super) fn may_grow(&self, id: Id) -> bool {
+        self.ledger.has_room(id.policy())
+    }
+
+    /// Whether a state of so many bytes that all new keys of a policy share may become larger.
+    pub(super) fn has_spare(&self, bytes: usize) -> bool {
+        self.ledger.has_spare(bytes)
     }
 
     /// Whether keys of this shard may have charges on an overflow counter that still count.
@@ -221,25 +280,24 @@ impl Shard {
         self.crowded_until = self.crowded_until.max(until);
     }
 
-    /// Keeps a bucket, and counts it when it is new.
+    /// Keeps a bucket.
     pub(super) fn put_bucket(&mut self, id: Id, state: Arrival) {
-        if self.buckets.insert(id, state) {
-            join(&mut self.population, id.domain());
-        }
+        self.buckets.put(id, &self.ledger, state);
     }
 
-    /// Keeps a count of a calendar window, and counts the key when it is new.
+    /// Keeps a count of a calendar window.
     pub(super) fn put_count(&mut self, id: Id, state: Counted) {
-        if self.counts.insert(id, state) {
-            join(&mut self.population, id.domain());
-        }
+        self.counts.put(id, &self.ledger, state);
     }
 
-    /// Keeps a log of charges, and counts the key when it is new.
+    /// Keeps a log of charges.
     pub(super) fn put_log(&mut self, id: Id, state: Log) {
-        if self.logs.insert(id, state) {
-            join(&mut self.population, id.domain());
-        }
+        self.logs.put(id, &self.ledger, state);
+    }
+
+    /// Changes the log of charges under an id, if there is one.
+    pub(super) fn change_log<R>(&mut self, id: Id, step: impl FnOnce(&mut Log) -> R) -> Option<R> {
+        self.logs.change(id, &self.ledger, step)
     }
 
     /// The leases under an id.
@@ -247,16 +305,14 @@ impl Shard {
         self.leases.get(id)
     }
 
-    /// The leases under an id, to be changed in place.
-    pub(super) fn leases_mut(&mut self, id: Id) -> Option<&mut LeaseSet> {
-        self.leases.get_mut(id)
+    /// Changes the leases under an id, if there are any.
+    pub(super) fn change_leases<R>(&mut self, id: Id, step: impl FnOnce(&mut LeaseSet) -> R) -> Option<R> {
+        self.leases.change(id, &self.ledger, step)
     }
 
-    /// Keeps leases, and counts the key when it is new.
+    /// Keeps leases.
     pub(super) fn put_leases(&mut self, id: Id, state: LeaseSet) {
-        if self.leases.insert(id, state) {
-            join(&mut self.population, id.domain());
-        }
+        self.leases.put(id, &self.ledger, state);
     }
 
     /// The first answer to a request, while it is remembered.
@@ -264,18 +320,18 @@ impl Shard {
         self.requests.get(id).filter(|held| !held.over(now)).map(|held| &held.answer)
     }
 
-    /// Keeps the first answer to a request id, while the domain has room for more. Without room the request is charged and
-    /// its repetition charged again.
+    /// Keeps the first answer to a request id, while the domain's ids have room for more and the shard holds fewer than `most`.
+    /// Without room the request is charged and its repetition charged again.
     pub(super) fn remember(&mut self, id: Id, remembered: Remembered, most: usize) {
-        let room = count(&self.remembered, id.domain()) < most || self.requests.get(id).is_some();
-        if room && self.requests.insert(id, Box::new(remembered)) {
-            join(&mut self.remembered, id.domain());
+        let has_room = self.requests.cells.len() < most && self.ledger.has_room(id.policy());
+        if has_room || self.requests.get(id).is_some() {
+            self.requests.put(id, &self.ledger, Box::new(remembered));
         }
     }
 
     /// Keys here, those that are over and not yet swept included.
     pub(super) fn len(&self) -> usize {
-        self.population.iter().map(|(_, count)| count).sum()
+        self.buckets.cells.len() + self.counts.cells.len() + self.logs.cells.len() + self.leases.cells.len()
     }
 
     /// Bytes of the tables; what their entries point to is not counted.
@@ -285,25 +341,5 @@ impl Shard {
             + self.logs.cells.allocation_size()
             + self.leases.cells.allocation_size()
             + self.requests.cells.allocation_size()
-    }
-}
-
-/// Keys of one domain.
-fn count(population: &Population, domain: u64) -> usize {
-    population.iter().find(|(other, _)| *other == domain).map_or(0, |(_, count)| *count)
-}
-
-/// One key more.
-fn join(population: &mut Population, domain: u64) {
-    match population.iter_mut().find(|(other, _)| *other == domain) {
-        Some((_, count)) => *count = count.saturating_add(1),
-        None => population.push((domain, 1)),
-    }
-}
-
-/// One key less; a domain that is empty stays listed, because there are few.
-fn leave(population: &mut Population, domain: u64) {
-    if let Some((_, count)) = population.iter_mut().find(|(other, _)| *other == domain) {
-        *count = count.saturating_sub(1);
     }
 }

@@ -72,8 +72,7 @@ impl MemoryStore {
             }
         }
         let now = locked.now;
-        let readings =
-            ask.demands.iter().zip(&spots).map(|(demand, spot)| read(&mut locked, spot.read, demand));
+        let readings = ask.demands.iter().zip(&spots).map(|(demand, spot)| read(&mut locked, *spot, demand));
         let answer = Answer { now, readings: readings.collect(), ..Answer::default() };
         let outcome = answer.outcome(&ask.demands);
         for ((demand, spot), reading) in ask.demands.iter().zip(&spots).zip(&answer.readings) {
@@ -93,7 +92,7 @@ impl MemoryStore {
             if let Some(shard) = locked.shard(id).filter(|_| life > Micros(0)) {
                 let again = Answer { repeated: true, ..answer.clone() };
                 let remembered = Remembered { answer: again, until: now.plus(life) };
-                shard.remember(id, remembered, self.max_answers_a_shard);
+                shard.remember(id, remembered, self.max_keys_a_shard);
             }
         }
         self.sweep(locked);
@@ -125,7 +124,9 @@ impl MemoryStore {
             // Writing to a String cannot fail.
             let _ = write!(text, "\n{} {} {:?} {lease}", demand.key.as_str(), demand.cost, demand.take);
         }
-        Some(Id::new(self.hash(text.as_bytes()), self.hash(first.key.domain().as_bytes())))
+        // Answers of a domain have a part of the memory of their own, so that ids cannot crowd counters out.
+        let answers = self.hash(first.key.domain().as_bytes());
+        Some(Id::new(self.hash(text.as_bytes()), answers))
     }
 
     /// Locks every shard that is concerned, each once, by ascending index, and then reads the clock.
@@ -140,8 +141,8 @@ impl MemoryStore {
 }
 
 /// What a demand sees; a key without a state is an untouched one.
-fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand) -> Reading {
-    let now = locked.now;
+fn read(locked: &mut Locked<'_>, spot: Spot, demand: &Demand) -> Reading {
+    let (id, now) = (spot.read, locked.now);
     let Some(shard) = locked.shard(id) else { return Reading::default() };
     let cost = u64::from(demand.cost);
     match &demand.rule {
@@ -156,10 +157,14 @@ fn read(locked: &mut Locked<'_>, id: Id, demand: &Demand) -> Reading {
         }
         Rule::Leases(leases) => {
             let lease = demand.lease.as_deref().unwrap_or_default();
-            shard.leases(id).map_or_else(
-                || leases.read(&LeaseSet::default(), now, lease),
-                |held| leases.read(held, now, lease),
-            )
+            match shard.leases(id) {
+                None => leases.read(&LeaseSet::default(), now, lease),
+                // What all new keys share may take a little of what others left; else each of them would be refused.
+                Some(held) if shard.may_grow(id) || (spot.is_shared() && shard.has_spare(held.bytes())) => {
+                    leases.read(held, now, lease)
+                }
+                Some(held) => leases.read_full(held, now, lease),
+            }
         }
     }
 }
@@ -169,10 +174,13 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
     let cost = u64::from(demand.cost);
     match &demand.rule {
         Rule::Window(window) if charge => {
-            if let Some(log) = shard.logs.get_mut(id) {
-                window.charge(&mut log.charges, now, cost);
+            let may_grow = shard.may_grow(id);
+            let charged = shard.change_log(id, |log| {
+                let most = if may_grow { usize::MAX } else { log.charges.capacity() };
+                window.charge_within(&mut log.charges, now, cost, most);
                 log.ends = window.ends(&log.charges);
-            } else {
+            });
+            if charged.is_none() {
                 let mut charges = Vec::new();
                 window.charge(&mut charges, now, cost);
                 let ends = window.ends(&charges);
@@ -180,11 +188,11 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
             }
         }
         Rule::Window(window) => {
-            if let Some(log) = shard.logs.get_mut(id)
-                && window.mend(&mut log.charges, now)
-            {
-                log.ends = window.ends(&log.charges);
-            }
+            shard.change_log(id, |log| {
+                if window.mend(&mut log.charges, now) {
+                    log.ends = window.ends(&log.charges);
+                }
+            });
         }
         Rule::Bucket(bucket) => {
             let stored = shard.buckets.get(id).map_or(0, |arrival| arrival.0);
@@ -204,15 +212,17 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
         }
         Rule::Leases(leases) => {
             let lease = demand.lease.as_deref().unwrap_or_default();
-            match shard.leases_mut(id) {
-                Some(held) if charge => leases.charge(held, now, lease),
-                Some(held) => leases.mend(held, now),
-                None if charge => {
-                    let mut held = LeaseSet::default();
-                    leases.charge(&mut held, now, lease);
-                    shard.put_leases(id, held);
+            let settled = shard.change_leases(id, |held| {
+                if charge {
+                    leases.charge(held, now, lease);
+                } else {
+                    leases.mend(held, now);
                 }
-                None => {}
+            });
+            if settled.is_none() && charge {
+                let mut held = LeaseSet::default();
+                leases.charge(&mut held, now, lease);
+                shard.put_leases(id, held);
             }
         }
     }
