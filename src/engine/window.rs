@@ -109,7 +109,8 @@ impl Window {
         log.retain(|charge| self.counts(self.slot(charge.at), current));
         let is_full = log.len() >= most;
         match log.last_mut() {
-            Some(last) if is_full || self.slot(last.at) == current => {
+            Some(last) if self.slot(last.at) == current => last.cost = last.cost.saturating_add(cost),
+            Some(last) if is_full => {
                 *last = Charge { at: self.end_of(current), cost: last.cost.saturating_add(cost) };
             }
             _ => log.push(Charge { at: self.end_of(current), cost }),
