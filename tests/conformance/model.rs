@@ -63,8 +63,8 @@ impl Model {
         if let Some(key) = kept {
             let readings = ask.demands.iter().map(line).zip(answer.readings.iter().copied()).collect();
             let life = kept_for(ask, &answer);
-            // A life of nothing takes the place of one that is over, which says no more.
-            if ask.answer_room == AnswerRoom::Free {
+            // Nothing is kept for a life of nothing, not even for a clock that jumps back.
+            if ask.answer_room == AnswerRoom::Free && life > Micros(0) {
                 self.answers.insert(key, (now.plus(life), now, readings));
             }
         }
