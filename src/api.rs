@@ -83,7 +83,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
         let acquired = self.service.acquire(connection_call(&connection)?, deadline).await?;
         Ok(Response::new(pb::AcquireConnectionResponse {
             decision: Some(acquired.answered.into()),
-            lease: acquired.lease.map(Into::into),
+            lease: acquired.lease.map(|lease| render::lease(lease, connection.holder)),
         }))
     }
 
@@ -157,7 +157,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
             peer_address: &http.peer_address,
             client: None,
             route: None,
-            policies: &[],
+            policies: &request.policies,
             headers: &headers,
             token: request.token.as_deref(),
             entries: &request.entries,
@@ -166,7 +166,14 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
             connection,
         };
         let authorized = self.service.authorize(call, deadline).await?;
-        Ok(Response::new(authorized.into()))
+        Ok(Response::new(render::authorized(authorized, request.connection)))
+    }
+
+    async fn settle_cost(
+        &self,
+        _: Request<pb::SettleCostRequest>,
+    ) -> Result<Response<pb::SettleCostResponse>, Status> {
+        Err(Status::unimplemented("SettleCost"))
     }
 }
 

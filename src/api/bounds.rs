@@ -176,6 +176,7 @@ pub fn check_renewals(connections: &[pb::Connection]) -> Result<(), Status> {
 /// The first field that is missing or beyond its bound.
 pub fn check_authorize(request: &pb::AuthorizeRequest) -> Result<&pb::HttpRequest, Status> {
     text("domain", &request.domain)?;
+    check_policies("policies", &request.policies)?;
     check_entries("entries", &request.entries)?;
     request_id(&request.request_id)?;
     if let Some(offer) = &request.connection {

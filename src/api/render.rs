@@ -5,7 +5,7 @@ use crate::engine::http::{Body, Header};
 use crate::engine::rule::Algorithm;
 use crate::engine::units::Micros;
 use crate::pb::quotad::v1 as pb;
-use crate::service::{Answered, Authorized, LeaseGrant, RenewalState};
+use crate::service::{Answered, Authorized, LeaseGrant, RenewalState, TokenReference};
 use crate::token::Claims;
 use crate::well_known::{duration, object, timestamp};
 
@@ -21,6 +21,7 @@ impl From<Answered> for pb::Decision {
             http_status: u32::from(rendered.status),
             headers: rendered.headers.into_iter().map(Into::into).collect(),
             body: rendered.body.map(Into::into),
+            reservation: None,
         }
     }
 }
@@ -42,16 +43,20 @@ impl From<PolicyStatus> for pb::PolicyStatus {
     }
 }
 
-impl From<Authorized> for pb::AuthorizeResponse {
-    fn from(authorized: Authorized) -> Self {
-        Self {
-            decision: Some(authorized.answered.into()),
-            route: authorized.route,
-            claims: authorized.good.map(|good| claims(&good.claims)),
-            lease: authorized.lease.map(Into::into),
-            upstream_headers: authorized.upstream_headers.into_iter().map(Into::into).collect(),
-            remove_headers: authorized.remove_headers,
-        }
+/// The answer to a request that offered this connection.
+pub(super) fn authorized(
+    authorized: Authorized,
+    offer: Option<pb::authorize_request::ConnectionOffer>,
+) -> pb::AuthorizeResponse {
+    let holder = offer.map(|offer| offer.holder).unwrap_or_default();
+    pb::AuthorizeResponse {
+        decision: Some(authorized.answered.into()),
+        route: authorized.route,
+        claims: authorized.good.map(|good| claims(&good.claims)),
+        lease: authorized.lease.map(|granted| lease(granted, holder)),
+        upstream_headers: authorized.upstream_headers.into_iter().map(Into::into).collect(),
+        remove_headers: authorized.remove_headers,
+        client_address: authorized.client_address.unwrap_or_default(),
     }
 }
 
@@ -67,12 +72,32 @@ impl From<Body> for pb::Body {
     }
 }
 
-impl From<LeaseGrant> for pb::Lease {
-    fn from(lease: LeaseGrant) -> Self {
+/// A lease with what renews and releases it.
+pub(super) fn lease(granted: LeaseGrant, holder: String) -> pb::Lease {
+    let terms = granted.terms;
+    pb::Lease {
+        ttl: Some(duration(granted.ttl)),
+        renew_after: Some(duration(granted.renew_after)),
+        connection: Some(pb::Connection {
+            domain: terms.domain,
+            entries: terms.entries,
+            policies: terms.policies,
+            lease_id: granted.lease_id.clone(),
+            holder,
+            token: terms.token.map(Into::into),
+        }),
+        lease_id: granted.lease_id,
+    }
+}
+
+impl From<TokenReference> for pb::TokenReference {
+    fn from(token: TokenReference) -> Self {
         Self {
-            lease_id: lease.lease_id,
-            ttl: Some(duration(lease.ttl)),
-            renew_after: Some(duration(lease.renew_after)),
+            issuer: token.issuer,
+            subject: token.subject,
+            token_id: token.token_id,
+            issued_at: token.issued_at.map(timestamp),
+            expires_at: token.expires_at.map(timestamp),
         }
     }
 }

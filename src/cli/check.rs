@@ -90,6 +90,7 @@ fn message(args: &CheckArgs) -> Result<CheckLimitRequest, CheckError> {
         policies: args.policy.clone(),
         cost: if args.peek { Some(0) } else { args.cost },
         request_id: args.request_id.clone(),
+        settle_within: None,
     })
 }
 
@@ -207,6 +208,7 @@ pub(super) mod samples {
                 content_type: "application/json".to_owned(),
                 content: b"{\"status\":\"error\"}".to_vec(),
             }),
+            reservation: None,
         }
     }
 

@@ -207,6 +207,13 @@ impl DecisionService for Service {
         unused()
     }
 
+    async fn settle_cost(
+        &self,
+        _: Request<SettleCostRequest>,
+    ) -> Result<Response<SettleCostResponse>, Status> {
+        unused()
+    }
+
     async fn authorize(&self, _: Request<AuthorizeRequest>) -> Result<Response<AuthorizeResponse>, Status> {
         unused()
     }

@@ -93,6 +93,8 @@ pub struct Authorized {
     pub answered: Answered,
     /// The route that matched; empty when none did.
     pub route: String,
+    /// The client, where it is known.
+    pub client_address: Option<String>,
     /// The token, when one was asked for and good.
     pub good: Option<Arc<Good>>,
     /// The lease, when one was taken.
@@ -120,7 +122,8 @@ impl<S: Store> Service<S> {
             Ok(paths) => {
                 let readings = Reading::all(&live.policies, &call, &host, paths)?;
                 if readings.iter().all(|reading| reading.route.is_none()) && call.policies.is_empty() {
-                    unrouted(&live)
+                    let client_address = client_address(&live, &call).unwrap_or_default();
+                    Authorized { client_address, ..unrouted(&live) }
                 } else {
                     self.on_routes(&live, (&call, &readings), &host, deadline).await?
                 }
@@ -150,14 +153,17 @@ impl<S: Store> Service<S> {
     ) -> Result<Authorized, ServiceError> {
         let routes = routes(readings);
         let name = routes.first().map_or("", |route| &*route.name);
-        let denied = |answered| Ok(Authorized { route: name.to_owned(), ..bare(answered) });
+        let ip = client_address(live, call)?;
+        let denied = |answered| {
+            Ok(Authorized { route: name.to_owned(), client_address: ip.clone(), ..bare(answered) })
+        };
         let good = match find_token(live, call, &routes) {
             Ok(good) => good,
             Err(reason) => return denied(refused(live, reason)),
         };
         let claims = good.as_deref().map(|good| &good.claims);
-        let ip = client_address(live, call)?;
-        let facts = HttpFacts { call, path: "", case: Case::Sensitive, host, route: name, ip, claims };
+        let facts =
+            HttpFacts { call, path: "", case: Case::Sensitive, host, route: name, ip: ip.as_deref(), claims };
         let Asking { mut plan, mut terms } = match Asking::plan(&live.policies, call, readings, &facts) {
             Ok(asking) => asking,
             Err(Unplanned::Denied(decision)) => return denied(answer(live, decision, &[])),
@@ -176,6 +182,7 @@ impl<S: Store> Service<S> {
         Ok(Authorized {
             answered: answer(live, decision, &policies),
             route: name.to_owned(),
+            client_address: ip,
             lease: lease.map(|offer| grant(offer.lease_id, &plan, terms)),
             upstream_headers: if allowed { told(live, claims) } else { Vec::new() },
             good: good.filter(|_| allowed),
@@ -295,6 +302,7 @@ fn bare(answered: Answered) -> Authorized {
     Authorized {
         answered,
         route: String::new(),
+        client_address: None,
         good: None,
         lease: None,
         upstream_headers: Vec::new(),

@@ -32,7 +32,7 @@ pub(super) struct HttpFacts<'a> {
     /// Normalised.
     pub(super) host: &'a str,
     pub(super) route: &'a str,
-    pub(super) ip: Option<String>,
+    pub(super) ip: Option<&'a str>,
     pub(super) claims: Option<&'a Claims>,
 }
 
@@ -49,7 +49,7 @@ impl Facts for HttpFacts<'_> {
 impl HttpFacts<'_> {
     fn own(&self, name: &str) -> Option<Cow<'_, str>> {
         match name {
-            "ip" => self.ip.as_deref().map(Cow::Borrowed),
+            "ip" => self.ip.map(Cow::Borrowed),
             "user" => self.claims.and_then(|claims| claims.user.as_deref()).map(Cow::Borrowed),
             "method" => Some(Cow::Borrowed(self.call.method)),
             "host" => Some(Cow::Borrowed(self.host)),

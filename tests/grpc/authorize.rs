@@ -255,11 +255,40 @@ async fn a_connection_takes_its_lease_in_the_same_call() {
         ..http("GET", "/ws/room", &[])
     };
     let first = authorize(&mut client, open("l1")).await;
-    assert_eq!(first.lease.as_ref().unwrap().lease_id, "l1");
+    let lease = first.lease.unwrap();
+    assert_eq!((&*lease.lease_id, &*first.client_address), ("l1", "203.0.113.7"));
+    let held = lease.connection.unwrap();
+    assert_eq!((&*held.holder, &held.policies), ("pod-1", &vec!["sockets".to_owned()]));
+    assert_eq!(held.token.as_ref().map(|token| &*token.subject), Some("alice"));
+    assert_eq!(renew(&mut client, vec![held.clone()]).await, [State::Held], "as it came");
     let second = authorize(&mut client, open("l2")).await;
     assert_eq!(decision(&second).reason(), pb::Reason::ConnectionLimitExceeded);
     assert!(second.lease.is_none() && second.upstream_headers.is_empty());
     assert!(authorize(&mut client, open("l1")).await.lease.is_some());
+    assert!(release(&mut client, held).await, "as it came");
+    assert!(authorize(&mut client, open("l2")).await.lease.is_some());
+}
+
+#[tokio::test]
+async fn a_caller_names_further_policies_beside_the_route_and_all_are_charged_or_none() {
+    let quotad = Quotad::start(CONFIG);
+    let mut client = quotad.client().await;
+    let ask = |path: &str, policies: &[&str]| pb::AuthorizeRequest {
+        policies: policies.iter().map(|policy| (*policy).to_owned()).collect(),
+        ..http("POST", path, &[])
+    };
+    let both = authorize(&mut client, ask("/unknown", &["auth-per-ip"])).await;
+    assert_eq!((decision(&both).reason(), &*both.route), (pb::Reason::WithinLimit, ""));
+    assert_eq!(decision(&both).statuses[0].policy, "auth-per-ip");
+    let unknown = client.authorize(ask("/unknown", &["nope"])).await.unwrap_err();
+    assert_eq!(unknown.code(), tonic::Code::NotFound);
+    let sockets = client.authorize(ask("/unknown", &["sockets"])).await.unwrap_err();
+    assert_eq!(sockets.code(), tonic::Code::InvalidArgument, "nothing is offered that could be counted");
+    let many = vec!["auth-per-ip"; 17];
+    let many = client.authorize(ask("/unknown", &many)).await.unwrap_err();
+    assert!(many.message().starts_with("policies"), "{}", many.message());
+    let peek = pb::AuthorizeRequest { cost: Some(0), ..ask("/unknown", &["auth-per-ip"]) };
+    assert_eq!(decision(&authorize(&mut client, peek).await).statuses[0].remaining, 1, "once");
 }
 
 #[tokio::test]

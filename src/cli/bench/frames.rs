@@ -42,6 +42,7 @@ impl Question {
             policies: self.policies.clone(),
             cost: self.cost,
             request_id: String::new(),
+            settle_within: None,
         }
     }
 

@@ -132,6 +132,7 @@ mod tests {
         Verdict::Judged(Box::new(Authorized {
             answered: Answered { decision, rendered },
             route: String::new(),
+            client_address: None,
             good: None,
             lease: None,
             upstream_headers: vec![Header::new("X-User", "a\r\nb: c")],

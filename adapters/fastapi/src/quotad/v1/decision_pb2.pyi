@@ -101,7 +101,7 @@ ALGORITHM_FIXED_WINDOW: Algorithm
 ALGORITHM_CONCURRENCY: Algorithm
 
 class CheckLimitRequest(_message.Message):
-    __slots__ = ("domain", "entries", "policies", "cost", "request_id")
+    __slots__ = ("domain", "entries", "policies", "cost", "request_id", "settle_within")
     class EntriesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,12 +114,14 @@ class CheckLimitRequest(_message.Message):
     POLICIES_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_WITHIN_FIELD_NUMBER: _ClassVar[int]
     domain: str
     entries: _containers.ScalarMap[str, str]
     policies: _containers.RepeatedScalarFieldContainer[str]
     cost: int
     request_id: str
-    def __init__(self, domain: _Optional[str] = ..., entries: _Optional[_Mapping[str, str]] = ..., policies: _Optional[_Iterable[str]] = ..., cost: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    settle_within: _duration_pb2.Duration
+    def __init__(self, domain: _Optional[str] = ..., entries: _Optional[_Mapping[str, str]] = ..., policies: _Optional[_Iterable[str]] = ..., cost: _Optional[int] = ..., request_id: _Optional[str] = ..., settle_within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class CheckLimitResponse(_message.Message):
     __slots__ = ("decision",)
@@ -163,7 +165,7 @@ class CheckLimitsResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[CheckLimitsResponse.Result, _Mapping]]] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("outcome", "reason", "mode", "retry_after", "statuses", "http_status", "headers", "body")
+    __slots__ = ("outcome", "reason", "mode", "retry_after", "statuses", "http_status", "headers", "body", "reservation")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +174,7 @@ class Decision(_message.Message):
     HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    RESERVATION_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     reason: Reason
     mode: Mode
@@ -180,7 +183,16 @@ class Decision(_message.Message):
     http_status: int
     headers: _containers.RepeatedCompositeFieldContainer[Header]
     body: Body
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., mode: _Optional[_Union[Mode, str]] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., statuses: _Optional[_Iterable[_Union[PolicyStatus, _Mapping]]] = ..., http_status: _Optional[int] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., body: _Optional[_Union[Body, _Mapping]] = ...) -> None: ...
+    reservation: Reservation
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[_Union[Reason, str]] = ..., mode: _Optional[_Union[Mode, str]] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., statuses: _Optional[_Iterable[_Union[PolicyStatus, _Mapping]]] = ..., http_status: _Optional[int] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., body: _Optional[_Union[Body, _Mapping]] = ..., reservation: _Optional[_Union[Reservation, _Mapping]] = ...) -> None: ...
+
+class Reservation(_message.Message):
+    __slots__ = ("ticket", "settle_within")
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_WITHIN_FIELD_NUMBER: _ClassVar[int]
+    ticket: bytes
+    settle_within: _duration_pb2.Duration
+    def __init__(self, ticket: _Optional[bytes] = ..., settle_within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class PolicyStatus(_message.Message):
     __slots__ = ("policy", "algorithm", "limit", "window", "remaining", "reset_after", "violated", "shadow", "mode", "bound")
@@ -260,14 +272,16 @@ class TokenReference(_message.Message):
     def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., token_id: _Optional[str] = ..., issued_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Lease(_message.Message):
-    __slots__ = ("lease_id", "ttl", "renew_after")
+    __slots__ = ("lease_id", "ttl", "renew_after", "connection")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     RENEW_AFTER_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     ttl: _duration_pb2.Duration
     renew_after: _duration_pb2.Duration
-    def __init__(self, lease_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., renew_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    connection: Connection
+    def __init__(self, lease_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., renew_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ...) -> None: ...
 
 class AcquireConnectionRequest(_message.Message):
     __slots__ = ("connection",)
@@ -401,7 +415,7 @@ class RevokeTokenResponse(_message.Message):
     def __init__(self, newly_revoked: bool = ...) -> None: ...
 
 class AuthorizeRequest(_message.Message):
-    __slots__ = ("domain", "http", "token", "entries", "cost", "request_id", "connection")
+    __slots__ = ("domain", "http", "token", "entries", "cost", "request_id", "connection", "policies", "settle_within")
     class EntriesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -423,6 +437,8 @@ class AuthorizeRequest(_message.Message):
     COST_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_WITHIN_FIELD_NUMBER: _ClassVar[int]
     domain: str
     http: HttpRequest
     token: str
@@ -430,7 +446,9 @@ class AuthorizeRequest(_message.Message):
     cost: int
     request_id: str
     connection: AuthorizeRequest.ConnectionOffer
-    def __init__(self, domain: _Optional[str] = ..., http: _Optional[_Union[HttpRequest, _Mapping]] = ..., token: _Optional[str] = ..., entries: _Optional[_Mapping[str, str]] = ..., cost: _Optional[int] = ..., request_id: _Optional[str] = ..., connection: _Optional[_Union[AuthorizeRequest.ConnectionOffer, _Mapping]] = ...) -> None: ...
+    policies: _containers.RepeatedScalarFieldContainer[str]
+    settle_within: _duration_pb2.Duration
+    def __init__(self, domain: _Optional[str] = ..., http: _Optional[_Union[HttpRequest, _Mapping]] = ..., token: _Optional[str] = ..., entries: _Optional[_Mapping[str, str]] = ..., cost: _Optional[int] = ..., request_id: _Optional[str] = ..., connection: _Optional[_Union[AuthorizeRequest.ConnectionOffer, _Mapping]] = ..., policies: _Optional[_Iterable[str]] = ..., settle_within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class HttpRequest(_message.Message):
     __slots__ = ("method", "scheme", "host", "path", "peer_address", "headers")
@@ -449,17 +467,74 @@ class HttpRequest(_message.Message):
     def __init__(self, method: _Optional[str] = ..., scheme: _Optional[str] = ..., host: _Optional[str] = ..., path: _Optional[str] = ..., peer_address: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ...) -> None: ...
 
 class AuthorizeResponse(_message.Message):
-    __slots__ = ("decision", "route", "claims", "lease", "upstream_headers", "remove_headers")
+    __slots__ = ("decision", "route", "claims", "lease", "upstream_headers", "remove_headers", "client_address")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_HEADERS_FIELD_NUMBER: _ClassVar[int]
     REMOVE_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     route: str
     claims: Claims
     lease: Lease
     upstream_headers: _containers.RepeatedCompositeFieldContainer[Header]
     remove_headers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., route: _Optional[str] = ..., claims: _Optional[_Union[Claims, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., upstream_headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., remove_headers: _Optional[_Iterable[str]] = ...) -> None: ...
+    client_address: str
+    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., route: _Optional[str] = ..., claims: _Optional[_Union[Claims, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., upstream_headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., remove_headers: _Optional[_Iterable[str]] = ..., client_address: _Optional[str] = ...) -> None: ...
+
+class SettleCostRequest(_message.Message):
+    __slots__ = ("ticket", "cost", "policy_costs")
+    class PolicyCostsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    POLICY_COSTS_FIELD_NUMBER: _ClassVar[int]
+    ticket: bytes
+    cost: int
+    policy_costs: _containers.ScalarMap[str, int]
+    def __init__(self, ticket: _Optional[bytes] = ..., cost: _Optional[int] = ..., policy_costs: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class SettleCostResponse(_message.Message):
+    __slots__ = ("state", "policies", "delay")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[SettleCostResponse.State]
+        STATE_SETTLED: _ClassVar[SettleCostResponse.State]
+        STATE_TOO_LATE: _ClassVar[SettleCostResponse.State]
+    STATE_UNSPECIFIED: SettleCostResponse.State
+    STATE_SETTLED: SettleCostResponse.State
+    STATE_TOO_LATE: SettleCostResponse.State
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FIELD_NUMBER: _ClassVar[int]
+    state: SettleCostResponse.State
+    policies: _containers.RepeatedCompositeFieldContainer[PolicySettlement]
+    delay: _duration_pb2.Duration
+    def __init__(self, state: _Optional[_Union[SettleCostResponse.State, str]] = ..., policies: _Optional[_Iterable[_Union[PolicySettlement, _Mapping]]] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class PolicySettlement(_message.Message):
+    __slots__ = ("policy", "reserved", "cost", "returned", "charged", "remaining", "beyond_limit", "delay")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    CHARGED_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    BEYOND_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    reserved: int
+    cost: int
+    returned: int
+    charged: int
+    remaining: int
+    beyond_limit: int
+    delay: _duration_pb2.Duration
+    def __init__(self, policy: _Optional[str] = ..., reserved: _Optional[int] = ..., cost: _Optional[int] = ..., returned: _Optional[int] = ..., charged: _Optional[int] = ..., remaining: _Optional[int] = ..., beyond_limit: _Optional[int] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
