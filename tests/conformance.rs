@@ -35,6 +35,7 @@ macro_rules! suite {
             a_peek_charges_nothing,
             what_counts_counts_also_above_the_limit_and_refuses_nobody_else,
             what_counts_and_refuses_is_counted_itself_and_keeps_others_as_they_were,
+            what_was_over_before_keeps_its_ask_from_being_charged_where_that_is_asked,
             a_refund_goes_down_to_nothing_and_makes_no_counter,
             a_shadow_policy_counts_while_it_fits_and_never_refuses,
             a_cost_above_the_limit_never_passes_and_has_no_retry,

@@ -278,6 +278,23 @@ fn variables_of_the_original_are_enough() {
 }
 
 #[test]
+fn the_size_of_the_local_cache_tells_what_becomes_of_a_request_beside_what_is_over() {
+    const STOP: (&str, &str) = ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "true");
+    let over_limit = |variables: &[(&str, &str)]| {
+        let config = taken(variables).unwrap();
+        (config.envoy.ratelimit_options.over_limit, idle(&config))
+    };
+    let cache = ("LOCAL_CACHE_SIZE_IN_BYTES", "1000");
+    assert_eq!(over_limit(&[STOP, cache]), (OverLimit::NothingOnceOver, vec![]));
+    let none = ("LOCAL_CACHE_SIZE_IN_BYTES", "0");
+    assert_eq!(over_limit(&[STOP, none]).0, OverLimit::OnlyItself);
+    let (alone, in_vain) = over_limit(&[cache]);
+    assert_eq!((alone, in_vain.len()), (OverLimit::Everything, 1), "{in_vain:?}");
+    let wrong = taken(&[STOP, ("LOCAL_CACHE_SIZE_IN_BYTES", "much")]).unwrap_err().to_string();
+    assert!(wrong.contains("LOCAL_CACHE_SIZE_IN_BYTES") && wrong.contains("bytes"), "{wrong}");
+}
+
+#[test]
 fn our_own_variables_go_above_those_of_the_original() {
     let config = taken(&[("GRPC_PORT", "9000"), ("QUOTAD_LISTEN_GRPC", "127.0.0.1:1")]).unwrap();
     assert_eq!(config.listen.grpc, [Bind::Tcp("127.0.0.1:1".parse().unwrap())]);

@@ -99,6 +99,12 @@ impl Demand {
     pub fn takes(&self) -> Take {
         self.take.under(&self.rule)
     }
+
+    /// Whether it can stop an ask of [`OnceOver::Stops`].
+    #[must_use]
+    pub fn stops_once_over(&self) -> bool {
+        matches!(self.rule, Rule::Fixed(_)) && self.take != Take::Refund
+    }
 }
 
 /// The longest that the answer to a `request_id` is kept: it is meant to outlast the retries of a caller that still
@@ -116,6 +122,17 @@ pub enum AnswerRoom {
     Full,
 }
 
+/// What it means for an ask that a counter of it was over its limit before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnceOver {
+    /// Nothing of its own: each demand is charged as its [`Take`] says.
+    #[default]
+    Nothing,
+    /// Nothing of the ask is charged. Only fixed windows that were counted above their limit ([`Take::Count`]) say so; one
+    /// that goes over now does not.
+    Stops,
+}
+
 /// One atomic question.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
@@ -128,6 +145,8 @@ pub struct Ask {
     pub request_id: Option<Box<str>>,
     /// Room for the answer to it.
     pub answer_room: AnswerRoom,
+    /// Whether a counter that is over already keeps the ask from being charged.
+    pub once_over: OnceOver,
 }
 
 /// The raw numbers that one demand saw, before anything was charged.
@@ -166,6 +185,14 @@ impl Ask {
     #[must_use]
     pub fn answer_life(&self) -> Micros {
         answer_life(&self.demands)
+    }
+
+    /// Whether a counter that was over before keeps it from being charged, given what it saw.
+    #[must_use]
+    pub fn is_stopped(&self, readings: &[Reading]) -> bool {
+        let mut each = self.demands.iter().zip(readings);
+        self.once_over == OnceOver::Stops
+            && each.any(|(demand, reading)| demand.stops_once_over() && reading.level > demand.rule.limit())
     }
 
     /// Puts the demands of an ask with a `request_id` in an order of their own, so that the same policies in any order

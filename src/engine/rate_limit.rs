@@ -133,6 +133,9 @@ pub enum OverLimit {
     Everything,
     /// The descriptors that are over themselves; the others stay as they were.
     OnlyItself,
+    /// The same when it goes over. Of a request with a descriptor that was over before, nothing is counted, and the others
+    /// are looked at with no hits.
+    NothingOnceOver,
 }
 
 /// The names of the header trio.

@@ -14,10 +14,10 @@ mod native;
 mod parts;
 mod verdict;
 
-use crate::engine::ask::{Answer, Ask};
+use crate::engine::ask::{Answer, Ask, OnceOver, Reading};
 use crate::engine::decision::Outcome;
 use crate::engine::http::{Body, Header};
-use crate::engine::rate_limit::{RateLimitOptions, RateLimitSet, RateLimits, Unit};
+use crate::engine::rate_limit::{OverLimit, RateLimitOptions, RateLimitSet, RateLimits, Unit};
 use crate::engine::rule::Rule;
 use crate::engine::units::Micros;
 use crate::service::{Deadline, Service, ServiceError};
@@ -170,6 +170,8 @@ struct Seen {
     answer: Answer,
     /// The ask passed.
     outcome: Outcome,
+    /// A limit was over before, and nothing was charged.
+    stopped: bool,
     slots: Vec<Slot>,
     /// Decided in this process.
     apart: Option<Apart>,
@@ -239,7 +241,10 @@ impl<S: Store> Service<S> {
         let mut asks = Asks::default();
         let parts = parts::parts(source, call, &mut asks)?;
         let mut seen = Vec::with_capacity(asks.0.len());
-        for (ask, slots) in asks.0 {
+        for (mut ask, slots) in asks.0 {
+            if source.options.over_limit == OverLimit::NothingOnceOver && ask.demands.len() > 1 {
+                ask.once_over = OnceOver::Stops;
+            }
             seen.push(self.see(ask, slots, deadline).await?);
         }
         let statuses = parts.iter().map(|part| verdict::status(part, &seen)).collect();
@@ -248,7 +253,7 @@ impl<S: Store> Service<S> {
 
     /// Asks the store, or this process while the store is away: limits of the directory are `local` then.
     async fn see(&self, ask: Ask, slots: Vec<Slot>, deadline: Deadline) -> Result<Seen, ServiceError> {
-        let kept = S::MAY_BE_AWAY.then(|| ask.clone());
+        let (kept, once_over) = (S::MAY_BE_AWAY.then(|| ask.clone()), ask.once_over);
         let (answer, apart) = match self.store.take(ask, deadline.left()?).await {
             Ok(answer) => (answer, None),
             Err(error) => {
@@ -260,7 +265,7 @@ impl<S: Store> Service<S> {
                 (self.local.take(ask, Duration::MAX).await?, Some(apart))
             }
         };
-        Ok(Seen::of(answer, slots, apart))
+        Ok(Seen::of(answer, slots, apart).once_over(once_over))
     }
 }
 
@@ -268,7 +273,21 @@ impl Seen {
     fn of(answer: Answer, slots: Vec<Slot>, apart: Option<Apart>) -> Self {
         let passed = answer.readings.iter().zip(&slots).all(|(reading, slot)| slot.passes(reading));
         let outcome = if passed { Outcome::Allow } else { Outcome::Deny };
-        Self { answer, outcome, slots, apart }
+        Self { answer, outcome, stopped: false, slots, apart }
+    }
+
+    /// The same of an ask that a limit which was over before may have stopped.
+    fn once_over(mut self, once_over: OnceOver) -> Self {
+        let shares = self.apart.map(Apart::shares);
+        let mut each = self.answer.readings.iter().zip(&self.slots);
+        let stopped = each.any(|(reading, slot)| slot.was_over(reading, shares));
+        self.stopped = once_over == OnceOver::Stops && stopped;
+        self
+    }
+
+    /// Whether a demand was charged.
+    fn charged(&self, slot: &Slot, reading: &Reading) -> bool {
+        !self.stopped && slot.is_charged(reading, self.outcome)
     }
 }
 

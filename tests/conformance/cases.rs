@@ -2,7 +2,7 @@
 
 use crate::bed::{BEGIN, Bed, PATIENCE};
 use crate::build::*;
-use quotad::engine::ask::{Answer, Ask, Take};
+use quotad::engine::ask::{Answer, Ask, OnceOver, Take};
 use quotad::engine::revocation::{Keep, Revocation, Target};
 use quotad::engine::units::{Micros, Moment};
 use quotad::store::{HeldLease, Renewed, Store};
@@ -97,6 +97,39 @@ pub(crate) async fn what_counts_and_refuses_is_counted_itself_and_keeps_others_a
         let answer = take(&store, ask([wide(), tight()])).await;
         assert_eq!((answer.readings[0].level, answer.readings[1].level), (first, second));
     }
+}
+
+pub(crate) async fn what_was_over_before_keeps_its_ask_from_being_charged_where_that_is_asked<B: Bed>(
+    bed: B,
+) {
+    let store = bed.store().await;
+    let d = bed.domain();
+    let full = || taking(Take::Count, demand(&d, "full", "a", fixed(1, MINUTE)));
+    let other = |cost| costing(taking(Take::Count, demand(&d, "other", "a", fixed(2, MINUTE))), cost);
+    let both = |cost| Ask { once_over: OnceOver::Stops, ..ask([full(), other(cost)]) };
+    let levels = async || {
+        let answer = take(&store, ask([peeking(full()), peeking(other(1))])).await;
+        (answer.readings[0].level, answer.readings[1].level)
+    };
+    assert!(fits(&store, both(1)).await);
+    assert_eq!(levels().await, (1, 1));
+    // Over now, not before: counted itself, and the other as it says.
+    assert!(!fits(&store, both(1)).await);
+    assert_eq!(levels().await, (2, 1));
+    for cost in [1, 5] {
+        assert!(!fits(&store, both(cost)).await);
+        assert_eq!(levels().await, (2, 1), "nothing of it, even what goes over itself");
+    }
+    assert!(!fits(&store, Ask { once_over: OnceOver::Stops, ..ask([full()]) }).await);
+    assert_eq!(levels().await, (2, 1));
+    let shadowed = Ask { once_over: OnceOver::Stops, ..ask([shadow(full()), other(1)]) };
+    assert!(fits(&store, shadowed).await, "a shadow refuses nobody");
+    assert_eq!(levels().await, (2, 1), "and stops all the same");
+    let back = || taking(Take::Refund, demand(&d, "full", "a", fixed(1, MINUTE)));
+    assert!(fits(&store, Ask { once_over: OnceOver::Stops, ..ask([back(), other(1)]) }).await);
+    assert_eq!(levels().await, (1, 2), "what is given back stops nothing");
+    assert!(!fits(&store, ask([full(), other(1)])).await);
+    assert_eq!(levels().await, (2, 3), "elsewhere each is counted as ever");
 }
 
 pub(crate) async fn a_refund_goes_down_to_nothing_and_makes_no_counter<B: Bed>(bed: B) {

@@ -9,7 +9,7 @@ use crate::build::*;
 use crate::model::{Model, comparable};
 use crate::random::Random;
 use quotad::clock;
-use quotad::engine::ask::{Ask, Demand, Take};
+use quotad::engine::ask::{Ask, Demand, OnceOver, Take};
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target};
 use quotad::engine::rule::Rule;
 use quotad::engine::units::{Micros, Moment};
@@ -151,6 +151,9 @@ impl Lane {
             if ask.demands.iter().all(|other| other.key != demand.key) {
                 ask.demands.push(demand);
             }
+        }
+        if random.once_in(4) {
+            ask.once_over = OnceOver::Stops;
         }
         if random.once_in(3) {
             ask.token = Some(Box::new(self.token(random, now)));

@@ -1,6 +1,6 @@
 //! What every store must do, written as plainly as possible: the engine's step functions on a map.
 
-use quotad::engine::ask::{Answer, AnswerRoom, Ask, Demand, Reading, Take, Weight};
+use quotad::engine::ask::{Answer, AnswerRoom, Ask, Demand, OnceOver, Reading, Take, Weight};
 use quotad::engine::fixed::Count;
 use quotad::engine::leases::LeaseSet;
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
@@ -52,10 +52,15 @@ impl Model {
         let readings = ask.demands.iter().map(|demand| self.read(demand, now)).collect();
         let answer = Answer { now, readings, ..Answer::default() };
         let outcome = answer.outcome(&ask.demands);
+        let stopped = ask.once_over == OnceOver::Stops
+            && ask.demands.iter().zip(&answer.readings).any(|(demand, reading)| match demand.rule {
+                Rule::Fixed(fixed) => demand.take != Take::Refund && reading.level > fixed.limit,
+                _ => false,
+            });
         for (demand, reading) in ask.demands.iter().zip(&answer.readings) {
             if demand.takes() != Take::Peek {
                 self.mend(demand, now);
-                if demand.takes().is_charged(demand.weight, reading, outcome) {
+                if !stopped && demand.takes().is_charged(demand.weight, reading, outcome) {
                     self.charge(demand, now);
                 }
             }

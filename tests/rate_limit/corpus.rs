@@ -348,6 +348,28 @@ fn stopping() -> Vec<Case> {
             ),
         ),
         with(
+            RateLimitOptions { over_limit: OverLimit::NothingOnceOver, ..plain() },
+            case(
+                "with the local cache on, what was over before makes the others a look",
+                &["a 1/minute", "b 2/day"],
+                vec![
+                    (2222, "a=1 | b=1", "OK: OK 1/MINUTE r=0 t=58 | OK 2/DAY r=1 t=84178"),
+                    (2222, "a=1 | b=1", "OVER_LIMIT: OVER_LIMIT 1/MINUTE r=0 t=58 | OK 2/DAY r=1 t=84178"),
+                    (
+                        2222,
+                        "a=1 | b=1 hits=5",
+                        "OVER_LIMIT: OVER_LIMIT 1/MINUTE r=0 t=58 | OK 2/DAY r=1 t=84178",
+                    ),
+                    (2222, "b=1", "OK: OK 2/DAY r=0 t=84178"),
+                    (
+                        2280,
+                        "a=1 | b=1 hits=5",
+                        "OVER_LIMIT: OK 1/MINUTE r=1 t=60 | OVER_LIMIT 2/DAY r=0 t=84120",
+                    ),
+                ],
+            ),
+        ),
+        with(
             stop(),
             case(
                 "what is over is counted all the same",

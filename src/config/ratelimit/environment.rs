@@ -78,7 +78,7 @@ pub(in super::super) fn apply(
     // That program never starts without a configuration unless this says so; here it always does.
     reader.flag("FORCE_START_WITHOUT_INITIAL_CONFIG");
     let taken = reader.taken();
-    reader.warn_of_idle();
+    reader.warn_of_idle(taken.options.over_limit);
     taken
 }
 
@@ -89,6 +89,9 @@ struct Pair {
     port: &'static str,
     usual_port: u16,
 }
+
+/// The size of a cache that is not here; whether the original would have one says what is counted.
+const LOCAL_CACHE: &str = "LOCAL_CACHE_SIZE_IN_BYTES";
 
 const GRPC: Pair = Pair { key: "listen.grpc", host: "GRPC_HOST", port: "GRPC_PORT", usual_port: 8_081 };
 const HTTP: Pair = Pair { key: "listen.http", host: "HOST", port: "PORT", usual_port: 8_080 };
@@ -120,6 +123,19 @@ impl Reader<'_, '_> {
                 false
             }
         }
+    }
+
+    /// Whether the original would remember what is over.
+    fn has_local_cache(&mut self) -> bool {
+        let Some(bytes) = self.text(LOCAL_CACHE) else { return false };
+        bytes.parse::<u64>().map_or_else(
+            |_| {
+                let message = format!("{} is not a number of bytes", show(&bytes));
+                self.wrong(LOCAL_CACHE, &message, "write digits, or leave it out");
+                false
+            },
+            |bytes| bytes > 0,
+        )
     }
 
     fn wrong(&mut self, name: &str, message: &str, hint: &str) {
@@ -226,13 +242,17 @@ impl Reader<'_, '_> {
             remaining: self.header("LIMIT_REMAINING_HEADER", usual.remaining),
             reset: self.header("LIMIT_RESET_HEADER", usual.reset),
         };
-        let only_itself = self.flag("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT");
+        let over_limit = match self.flag("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT") {
+            true if self.has_local_cache() => OverLimit::NothingOnceOver,
+            true => OverLimit::OnlyItself,
+            false => OverLimit::Everything,
+        };
         RateLimitOptions {
             headers: self.flag("LIMIT_RESPONSE_HEADERS_ENABLED").then_some(names),
             shadow: self.flag("SHADOW_MODE"),
             quota: self.flag("QUOTA_MODE"),
             metadata: self.flag("RESPONSE_DYNAMIC_METADATA"),
-            over_limit: if only_itself { OverLimit::OnlyItself } else { OverLimit::Everything },
+            over_limit,
         }
     }
 

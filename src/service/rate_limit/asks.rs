@@ -3,6 +3,7 @@
 //! A store reads all demands of an ask before it charges any, so an ask names a counter once. Demands on one counter that
 //! go the same way become one of all their units, and each remembers what those before it took.
 
+use super::share;
 use crate::engine::ask::{Ask, Demand, Reading, Take, Weight};
 use crate::engine::rule::Rule;
 
@@ -31,6 +32,7 @@ pub(super) struct Slot {
     /// What it takes under its rule.
     pub(super) take: Take,
     weight: Weight,
+    rule: Rule,
 }
 
 /// Where a descriptor's numbers will be.
@@ -50,6 +52,12 @@ impl Slot {
     /// Whether its ask may pass for all it saw.
     pub(super) fn passes(&self, reading: &Reading) -> bool {
         reading.fits || self.weight == Weight::Shadow
+    }
+
+    /// Whether its limit, or one of so many shares of it, was over before; see [`Demand::stops_once_over`].
+    pub(super) fn was_over(&self, reading: &Reading, shares: Option<u64>) -> bool {
+        let rule = shares.map_or(self.rule, |shares| share(self.rule, shares));
+        matches!(rule, Rule::Fixed(_)) && self.take != Take::Refund && reading.level > rule.limit()
     }
 
     /// See [`Take::is_charged`].
@@ -76,7 +84,7 @@ impl Asks {
             }
         }
         let ask = self.0.len() - 1;
-        let slot = Slot { class, hits, take: demand.takes(), weight: demand.weight };
+        let slot = Slot { class, hits, take: demand.takes(), weight: demand.weight, rule: demand.rule };
         let mut place = Place { ask, demand: 0, before: 0 };
         if let Some((last, slots)) = self.0.last_mut() {
             place.demand = slots.len();
@@ -101,6 +109,7 @@ fn join(one: &mut Demand, slot: &mut Slot, other: (&Demand, u64)) {
     }
     if demand.rule.limit() < one.rule.limit() {
         one.rule = demand.rule;
+        slot.rule = demand.rule;
     }
     slot.hits = slot.hits.saturating_add(hits);
 }

@@ -112,7 +112,7 @@ impl<S: Store> Service<S> {
         let demands = ask.demands.clone();
         let answer = self.local.take(ask, Duration::MAX).await?;
         let outcome = if is_denied { Outcome::Deny } else { answer.outcome(&demands) };
-        Ok(Seen { answer, outcome, slots, apart: Some(apart) })
+        Ok(Seen { outcome, ..Seen::of(answer, slots, Some(apart)) })
     }
 }
 

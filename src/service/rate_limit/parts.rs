@@ -234,7 +234,7 @@ impl<'a> Meant<'a> {
         let enforced = match self.counting {
             Counting::Everything if source.company == Company::Policies => refuses,
             Counting::Passed(_) => self.kind == Kind::Plain && !options.quota && !options.shadow,
-            Counting::Everything => options.over_limit == OverLimit::OnlyItself,
+            Counting::Everything => options.over_limit != OverLimit::Everything,
         };
         if enforced { Weight::Enforced } else { Weight::Shadow }
     }

@@ -52,9 +52,10 @@ impl Counted<'_> {
 
     fn counted(&self, seen: &Seen, reading: &Reading, rule: Rule) -> Left {
         let slot = seen.slots.get(self.place.demand);
-        let charged = slot.is_some_and(|slot| slot.is_charged(reading, seen.outcome));
+        let charged = slot.is_some_and(|slot| seen.charged(slot, reading));
         let before = reading.level.saturating_add(if charged { self.place.before } else { 0 });
-        let over = before.saturating_add(self.hits) > rule.limit();
+        let hits = if seen.stopped { 0 } else { self.hits };
+        let over = before.saturating_add(hits) > rule.limit();
         let after = before.saturating_add(if charged { self.hits } else { 0 });
         let remaining = if over { 0 } else { rule.limit().saturating_sub(after) };
         Left { over, remaining, until_reset: edge(rule, seen.answer.now) }
@@ -69,7 +70,7 @@ impl Counted<'_> {
     fn passed(&self, seen: &Seen, reading: &Reading, rule: Rule) -> Left {
         let now = seen.answer.now;
         let slot = seen.slots.get(self.place.demand);
-        let charged = slot.filter(|slot| slot.is_charged(reading, seen.outcome)).map_or(0, |slot| slot.hits);
+        let charged = slot.filter(|slot| seen.charged(slot, reading)).map_or(0, |slot| slot.hits);
         let left = rule.left(reading, now, charged);
         if reading.fits {
             return Left { over: false, remaining: left.remaining, until_reset: left.reset_after };

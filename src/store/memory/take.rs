@@ -75,11 +75,12 @@ impl MemoryStore {
         let readings = ask.demands.iter().zip(&spots).map(|(demand, spot)| read(&mut locked, *spot, demand));
         let answer = Answer { now, readings: readings.collect(), ..Answer::default() };
         let outcome = answer.outcome(&ask.demands);
+        let stopped = ask.is_stopped(&answer.readings);
         for ((demand, spot), reading) in ask.demands.iter().zip(&spots).zip(&answer.readings) {
             if spot.is_idle(demand) {
                 continue;
             }
-            let charge = demand.takes().is_charged(demand.weight, reading, outcome);
+            let charge = !stopped && demand.takes().is_charged(demand.weight, reading, outcome);
             if charge {
                 spot.prepare(&mut locked, &demand.rule);
             }

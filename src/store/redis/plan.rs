@@ -5,7 +5,7 @@
 //!
 //! Must never: put an ask among the groups whose answer depends on anything but its one counter.
 
-use crate::engine::ask::{AnswerRoom, Ask, Demand, Take, Weight};
+use crate::engine::ask::{AnswerRoom, Ask, Demand, OnceOver, Take, Weight};
 use crate::engine::rule::Rule;
 use crate::engine::units::Micros;
 use crate::store::redis::life::Life;
@@ -19,6 +19,8 @@ use std::collections::HashMap;
 const TAKE: u8 = 3;
 /// Flag of a row among the others: it may fail to fit without refusing its ask.
 const SHADOW: u8 = 4;
+/// Flag of a row among the others: where its counter was over before, its ask is not charged.
+const STOPS: u8 = 8;
 /// Flag of a group: some key of it has several asks, so a byte of count follows for each key. Without it a
 /// group of single asks, the usual one, carries no counts.
 const COUNTS: u8 = 4;
@@ -36,7 +38,7 @@ const COUNTS: u8 = 4;
 struct Row {
     /// As in the table above; the scripts branch on it.
     kind: u8,
-    /// The sum of `TAKE` and `SHADOW`; `COUNTS` belongs to the group.
+    /// The sum of `TAKE`, `SHADOW` and `STOPS`; `COUNTS` belongs to the group.
     flags: u8,
     /// What the key must have left after a charge, and what it gets otherwise.
     life: Life,
@@ -154,11 +156,11 @@ impl Plan {
     }
 }
 
-/// The demand of an ask that is one counter and nothing else. A token or a `request_id` makes the answer depend
+/// The demand of an ask that is one counter, whatever it held before, and nothing else. A token or a `request_id` makes the answer depend
 /// on another key, and leases are a sorted set, which a group's one read of all counters cannot read.
 fn counter_alone(ask: &Ask) -> Option<&Demand> {
     match ask.demands.as_slice() {
-        [demand] if ask.token.is_none() && ask.request_id.is_none() => {
+        [demand] if ask.token.is_none() && ask.request_id.is_none() && ask.once_over == OnceOver::Nothing => {
             (!matches!(demand.rule, Rule::Leases(_))).then_some(demand)
         }
         _ => None,
@@ -291,7 +293,11 @@ impl<'a> Others<'a> {
         self.token(ask);
         self.answer(ask);
         for demand in &ask.demands {
-            let row = self.row(Row::new(demand, self.hold));
+            let mut row = Row::new(demand, self.hold);
+            if ask.once_over == OnceOver::Stops && demand.stops_once_over() {
+                row.flags |= STOPS;
+            }
+            let row = self.row(row);
             let key = self.key(&name::counter(&demand.key));
             self.stream.number(row).number(key);
             if matches!(demand.rule, Rule::Leases(_)) {

@@ -14,7 +14,8 @@
 --             2 token bucket    tolerance, increment, 0, 0
 --             3 fixed window    limit, cost, window, 0
 --       [2] when there are other asks, MessagePack of {rows, stream}:
---             rows    {kind, flags, px, need, keep, four numbers}, flags as above, but 4 is shadow; kind 4 is leases:
+--             rows    {kind, flags, px, need, keep, four numbers}, flags as above, but 4 is shadow, and 8: where more
+--                     than its limit was used before, nothing of its ask is charged; kind 4 is leases:
 --                     need 0, keep 0, limit, ttl, 0, 0
 --             stream  for each ask: demands, id, subject, issued_at, foreign, kept, px, keep, then for each demand
 --                     row, key and, for leases, the lease id. `id`, `subject`, `foreign`, `kept` are numbers of
@@ -375,7 +376,7 @@ local function denial_life(i, fit, life)
   local at, wait = i + 8, 0
   for m = 1, stream[i] do
     local row = rows[stream[at]]
-    if not fit[m] and row[2] < 4 then
+    if not fit[m] and row[2] % 8 < 4 then
       local retry = numbers[4 * m]
       if retry == 0 then return 0 end
       if retry > wait then wait = retry end
@@ -407,19 +408,21 @@ local function answer(i)
     end
   end
   numbers, size = { 0 }, 1
-  local at, passed, fit, write = i + 8, true, {}, {}
+  local at, passed, stopped, fit, write = i + 8, true, false, {}, {}
   for m = 1, demands do
     local row, k = rows[stream[at]], stream[at + 1]
     fit[m], write[m] = consider(row, k, stream[at + 2])
     if fit[m] == nil then return { -2, k } end
-    if not fit[m] and row[2] < 4 then passed = false end
+    if not fit[m] and row[2] % 8 < 4 then passed = false end
+    if row[2] >= 8 and numbers[4 * m - 1] > row[6] then stopped = true end
     at = at + (row[1] == 4 and 3 or 2)
   end
   at = i + 8
   for m = 1, demands do
     local row = rows[stream[at]]
     local take = row[2] % 4
-    if take ~= 1 then write[m](take == 2 and (not fit[m] or row[2] >= 4) or take == 3 or fit[m] and passed) end
+    local charge = take == 2 and (not fit[m] or row[2] % 8 >= 4) or take == 3 or fit[m] and passed
+    if take ~= 1 then write[m](charge and not stopped) end
     at = at + (row[1] == 4 and 3 or 2)
   end
   local life = kept > 0 and stream[i + 7] or 0

@@ -1,8 +1,9 @@
 //! Variables of the original that are known there and have no effect here.
 
 use super::super::super::diagnostic::{Place, elsewhere};
-use super::Reader;
+use super::{LOCAL_CACHE, Reader};
 use crate::engine::mistake::Mistake;
+use crate::engine::rate_limit::OverLimit;
 
 /// Beginnings of names that have no effect here; a whole name is its own beginning.
 const IDLE: [&str; 26] = [
@@ -19,7 +20,7 @@ const IDLE: [&str; 26] = [
     "GRPC_CLIENT_TLS_",
     "GRPC_MAX_CONNECTION_AGE",
     "GRPC_SERVER_",
-    "LOCAL_CACHE_SIZE_IN_BYTES",
+    LOCAL_CACHE,
     "MEMCACHE_",
     "NEAR_LIMIT_RATIO",
     "PROMETHEUS_",
@@ -40,14 +41,16 @@ const USUAL: [(&str, &str); 2] = [("BACKEND_TYPE", "redis"), ("CONFIG_TYPE", "FI
 
 impl Reader<'_, '_> {
     /// One warning of all that is set in vain.
-    pub(super) fn warn_of_idle(&mut self) {
+    pub(super) fn warn_of_idle(&mut self, over_limit: OverLimit) {
         let says_the_same = |name: &str| {
             USUAL
                 .iter()
                 .any(|(of, usual)| name == *of && self.environment.get(name).is_some_and(|is| is == *usual))
         };
         let mut names: Vec<String> = self.environment.names();
-        names.retain(|name| is_idle(name) && !says_the_same(name));
+        // Not as a cache, but it says what becomes of a request beside what is over.
+        let tells = |name: &str| name == LOCAL_CACHE && over_limit == OverLimit::NothingOnceOver;
+        names.retain(|name| is_idle(name) && !says_the_same(name) && !tells(name));
         if names.is_empty() {
             return;
         }
