@@ -6,7 +6,7 @@ use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use mimalloc::MiMalloc;
 use quotad::engine::ask::Take;
-use quotad::engine::bucket::Bucket;
+use quotad::engine::bucket::{Arrival, Bucket};
 use quotad::engine::decision::{Decision, Judged, Mode};
 use quotad::engine::fixed::{Count, Fixed};
 use quotad::engine::http::HttpFace;
@@ -51,7 +51,7 @@ fn step_sliding_window(bencher: Bencher<'_, '_>, limit: u64) {
 #[divan::bench]
 fn step_token_bucket(bencher: Bencher<'_, '_>) {
     let bucket = Bucket::new(1_000, MINUTE, 1_000);
-    let (mut tat, mut now) = (0, NOW);
+    let (mut tat, mut now) = (Arrival::default(), NOW);
     bencher.counter(ItemsCount::new(1_u32)).bench_local(move || {
         now = now.plus(Micros(50_000));
         let reading = bucket.read(black_box(tat), now, 1);

@@ -26,5 +26,6 @@ pub mod rate_limit;
 pub mod revocation;
 pub mod route;
 pub mod rule;
+pub mod settlement;
 pub mod units;
 pub mod window;

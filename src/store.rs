@@ -12,6 +12,7 @@ use crate::engine::ask::{Answer, Ask, Weight};
 use crate::engine::key::Key;
 use crate::engine::leases::Leases;
 use crate::engine::revocation::{Probe, Revocation};
+use crate::engine::settlement::{Settled, Settlement};
 use smallvec::SmallVec;
 use std::future::Future;
 use std::sync::Arc;
@@ -94,6 +95,14 @@ pub trait Store: Send + Sync + 'static {
     /// charge that nobody learns of; it never leaves half of one.
     fn take(&self, ask: Ask, patience: Duration) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 
+    /// Moves counters from what a reservation charged to what it cost, all in one step, once: a repetition changes nothing and
+    /// is told what the first one moved.
+    fn settle(
+        &self,
+        settlement: Settlement,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+
     /// Renews each lease, in order. A lost one is not taken again: its place may have been given away, and
     /// taking it back would exceed the limit.
     fn renew(
@@ -133,6 +142,14 @@ impl<S: Store> Store for Arc<S> {
 
     fn take(&self, ask: Ask, patience: Duration) -> impl Future<Output = Result<Answer, StoreError>> + Send {
         S::take(self, ask, patience)
+    }
+
+    fn settle(
+        &self,
+        settlement: Settlement,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send {
+        S::settle(self, settlement, patience)
     }
 
     fn renew(

@@ -22,6 +22,8 @@ mod random;
 mod redis;
 #[path = "conformance/requests.rs"]
 mod requests;
+#[path = "conformance/settling.rs"]
+mod settling;
 
 use bed::{MemoryBed, RedisBed};
 use redis::Kind;
@@ -50,6 +52,13 @@ macro_rules! suite {
             one_id_for_the_whole_limit_passes_as_often_as_it_is_repeated,
             a_repeated_request_gets_its_first_answer_even_after_an_edit,
             the_same_demands_in_another_order_are_the_same_request,
+            what_was_too_much_comes_back_at_once_under_every_policy,
+            what_was_too_little_is_charged_without_a_question_and_delays_the_next,
+            a_debt_of_many_bursts_is_paid_in_full,
+            the_first_settlement_holds_whatever_the_next_ones_say,
+            after_its_time_a_reservation_stays_charged,
+            what_counts_no_more_is_not_given_back,
+            settled_by_many_at_once_on_several_stores_it_is_settled_once,
             leases_are_held_renewed_released_and_end_by_themselves,
             a_full_shadow_limit_never_costs_a_lease,
             after_a_limit_was_lowered_the_wait_is_long_enough,

@@ -7,10 +7,11 @@ mod paths;
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use quotad::engine::bucket::Bucket;
+use quotad::engine::bucket::{Arrival, Bucket};
 use quotad::engine::fixed::{Count, Fixed};
 use quotad::engine::leases::{LeaseSet, Leases};
 use quotad::engine::rule::Rule;
+use quotad::engine::settlement::Charged;
 use quotad::engine::units::{Micros, Moment};
 use quotad::engine::window::{Charge, Window};
 
@@ -20,7 +21,7 @@ const START: u64 = 1_790_000_000_000_000;
 #[derive(Clone, Debug)]
 enum Limiter {
     Window(Window, Vec<Charge>),
-    Bucket(Bucket, u64),
+    Bucket(Bucket, Arrival),
     Fixed(Fixed, Count),
 }
 
@@ -57,6 +58,28 @@ impl Limiter {
         Tried::Admitted
     }
 
+    /// Settles what was reserved to what it cost; how much came back.
+    fn settle(&mut self, now: Moment, reserved: Charged, cost: u64) -> u64 {
+        let (excess, shortfall) = (reserved.cost.saturating_sub(cost), cost.saturating_sub(reserved.cost));
+        match self {
+            Self::Window(window, log) if shortfall > 0 => window.charge(log, now, shortfall),
+            Self::Bucket(bucket, tat) if shortfall > 0 => *tat = bucket.owed(*tat, now, shortfall),
+            Self::Fixed(fixed, count) if shortfall > 0 => *count = fixed.charged(*count, now, shortfall),
+            Self::Window(window, log) => return window.give_back(log, now, reserved.at, excess),
+            Self::Bucket(bucket, tat) => {
+                let (after, returned) = bucket.given_back(*tat, now, reserved, excess);
+                *tat = after;
+                return returned;
+            }
+            Self::Fixed(fixed, count) => {
+                let (after, returned) = fixed.given_back(*count, now, reserved.at, excess);
+                *count = after;
+                return returned;
+            }
+        }
+        0
+    }
+
     fn admits(&self, now: Moment, cost: u64) -> bool {
         matches!(self.clone().try_at(now, cost), Tried::Admitted)
     }
@@ -69,7 +92,7 @@ fn limiter() -> impl Strategy<Value = Limiter> {
         let window = Micros(window);
         match kind {
             0 => Limiter::Window(Window::new(limit, window), Vec::new()),
-            1 => Limiter::Bucket(Bucket::new(limit, window, burst), 0),
+            1 => Limiter::Bucket(Bucket::new(limit, window, burst), Arrival::default()),
             _ => Limiter::Fixed(Fixed { limit, window }, Count::default()),
         }
     })
@@ -127,6 +150,63 @@ proptest! {
                 // Every interval [from, to], and with it every half-open one that is a microsecond longer.
                 prop_assert!(units <= bound(&rule, to - from), "{units} units in {} µs of {rule:?}", to - from);
             }
+        }
+    }
+
+    #[test]
+    fn reservations_that_cover_their_cost_never_overshoot(
+        (mut limiter, attempts) in (limiter(), attempts()),
+        settlements in prop::collection::vec((0..4_u8, 0..8_usize, 0..=100_u64), 300),
+    ) {
+        let rule = limiter.rule();
+        let window = rule.window().map_or(0, |window| window.0);
+        let mut now = START;
+        // When, what was reserved, what it cost in the end.
+        let mut admitted: Vec<(u64, u64, u64)> = Vec::new();
+        let mut open: Vec<usize> = Vec::new();
+        for ((kind, fraction, cost), (settle, which, percent)) in attempts.into_iter().zip(settlements) {
+            now += step(window, kind, fraction);
+            let cost = cost.min(rule.capacity());
+            if matches!(limiter.try_at(Moment(now), cost), Tried::Admitted) {
+                open.push(admitted.len());
+                admitted.push((now, cost, cost));
+            }
+            if settle > 0 && !open.is_empty() {
+                let (at, reserved, settled) = &mut admitted[open.swap_remove(which % open.len())];
+                *settled = *reserved * percent / 100;
+                let charged = Charged { at: Moment(*at), cost: *reserved };
+                let returned = limiter.settle(Moment(now), charged, *settled);
+                prop_assert!(returned <= *reserved - *settled);
+            }
+        }
+        for (i, (from, _, _)) in admitted.iter().enumerate() {
+            let mut units = 0;
+            for (to, _, cost) in &admitted[i..] {
+                units += cost;
+                prop_assert!(units <= bound(&rule, to - from), "{units} units in {} µs of {rule:?}", to - from);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lone_caller_gets_back_just_what_it_did_not_use(
+        (mut limiter, reserved, cost) in (limiter(), 1..=40_u64, 0..=80_u64),
+        wait in 0..1_000_000_u64,
+    ) {
+        let rule = limiter.rule();
+        let window = rule.window().map_or(0, |window| window.0);
+        let (mut direct, at) = (limiter.clone(), Moment(START - START % window));
+        let reserved = reserved.min(rule.capacity());
+        let cost = cost.min(rule.capacity());
+        prop_assert!(matches!(limiter.try_at(at, reserved), Tried::Admitted));
+        prop_assert!(matches!(direct.try_at(at, cost.min(reserved)), Tried::Admitted));
+        let now = Moment(at.0 + step(window, 4, wait));
+        limiter.settle(now, Charged { at, cost: reserved }, cost);
+        if cost > reserved {
+            direct.settle(now, Charged { at, cost: reserved }, cost);
+        }
+        for probe in 1..=rule.capacity().min(200) {
+            prop_assert_eq!(limiter.admits(now, probe), direct.admits(now, probe), "{} of {:?}", probe, rule);
         }
     }
 

@@ -85,6 +85,17 @@ impl Fixed {
         }
     }
 
+    /// The count after up to `units` of what was charged at `at` were given back, and how many: none when that window is over.
+    #[must_use]
+    pub fn given_back(&self, count: Count, now: Moment, at: Moment, units: u64) -> (Count, u64) {
+        let current = self.current(count, now);
+        let units = units.min(current.units);
+        if units == 0 || current.start.0 != at.0 - at.0 % self.window.0 {
+            return (self.mended(count, now), 0);
+        }
+        (Count { start: current.start, units: current.units - units }, units)
+    }
+
     /// The count after a demand of `cost` was charged or given back.
     #[must_use]
     pub fn taken(&self, take: Take, count: Count, now: Moment, cost: u64) -> Count {
@@ -166,6 +177,16 @@ mod tests {
         assert_eq!(fixed.taken(Take::Refund, count, now, 2).units, 1);
         assert_eq!(fixed.taken(Take::Refund, count, now, 9).units, 0);
         assert_eq!(fixed.refunded(count, Moment(660_000_000), 1), count, "that window is over");
+    }
+
+    #[test]
+    fn a_settlement_gives_back_to_the_window_that_was_charged_alone() {
+        let fixed = Fixed { limit: 3, window: Micros::from_seconds(60) };
+        let (at, later) = (Moment(600_000_000), Moment(659_000_000));
+        let count = fixed.charged(Count::default(), at, 3);
+        assert_eq!(fixed.given_back(count, later, at, 2), (Count { units: 1, ..count }, 2));
+        let next = fixed.charged(count, Moment(660_000_000), 1);
+        assert_eq!(fixed.given_back(next, Moment(661_000_000), at, 2), (next, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A policy's algorithm with its numbers, and what a reading of it means in remaining units and durations.
 
 use super::ask::Reading;
-use super::bucket::Bucket;
+use super::bucket::{Arrival, Bucket};
 use super::fixed::Fixed;
 use super::leases::Leases;
 use super::units::{Micros, Moment};
@@ -131,8 +131,9 @@ impl Rule {
         };
         match self {
             Self::Bucket(bucket) => {
+                let level = Arrival::at(reading.level);
                 let tat =
-                    if charged > 0 { bucket.charged(reading.level, now, charged) } else { reading.level };
+                    if charged > 0 { bucket.charged(level, now, charged).time() } else { reading.level };
                 Left { remaining: bucket.remaining(tat, now), reset_after: Moment(tat).since(now) }
             }
             _ if charged == 0 => untouched,
@@ -159,10 +160,10 @@ mod tests {
     fn left_says_what_a_second_reading_would() {
         let now = Moment(1_700_000_000_000_000);
         let bucket = Bucket::new(30, Micros::from_seconds(60), 30);
-        let reading = bucket.read(0, now, 5);
+        let reading = bucket.read(Arrival::default(), now, 5);
         let left = Rule::Bucket(bucket).left(&reading, now, 5);
         assert_eq!(left, Left { remaining: 25, reset_after: Micros::from_seconds(10) });
-        let again = bucket.read(bucket.charged(0, now, 5), now, 0);
+        let again = bucket.read(bucket.charged(Arrival::default(), now, 5), now, 0);
         assert_eq!(Rule::Bucket(bucket).left(&again, now, 0), left);
     }
 

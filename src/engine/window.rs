@@ -117,6 +117,29 @@ impl Window {
         }
     }
 
+    /// Gives back up to `units` of what was charged at `at`, and says how many.
+    ///
+    /// From the newest entry that is not later than the charge, and where that has too few (the log had no place, or the clock
+    /// went back) from those before it: they leave the window sooner, so the log never counts less than was used. Only after
+    /// a clock that jumped back between the charge and its settlement may that be another's charge, made later.
+    pub fn give_back(&self, log: &mut Vec<Charge>, now: Moment, at: Moment, units: u64) -> u64 {
+        self.mend(log, now);
+        let (current, slot) = (self.current(log, now), self.slot(at));
+        let mut left = units;
+        for charge in log.iter_mut().rev() {
+            let own = self.slot(charge.at);
+            if own <= slot && self.counts(own, current) {
+                let taken = left.min(charge.cost);
+                charge.cost -= taken;
+                left -= taken;
+            }
+        }
+        if left < units {
+            log.retain(|charge| charge.cost > 0 && self.counts(self.slot(charge.at), current));
+        }
+        units - left
+    }
+
     /// After a clock that jumped back: entries from the future become entries of now. False when it did not jump, and then
     /// nothing is changed.
     pub fn mend(&self, log: &mut [Charge], now: Moment) -> bool {
@@ -278,5 +301,38 @@ mod tests {
         let reading = window.read(&[], Moment(5), 11);
         assert!(!reading.fits);
         assert_eq!(reading.retry_at, Moment(0));
+    }
+
+    #[test]
+    fn what_is_given_back_leaves_the_entry_that_it_was_charged_in() {
+        for window in [Window::new(10, MINUTE), Window::new(100, MINUTE)] {
+            let mut log = Vec::new();
+            for (at, cost) in [(100, 3), (110, 5), (120, 2)] {
+                window.charge(&mut log, Moment(at * 1_000_000), cost);
+            }
+            let now = Moment(121_000_000);
+            assert_eq!(window.give_back(&mut log, now, Moment(110_000_000), 4), 4);
+            assert_eq!(log.iter().map(|charge| charge.cost).collect::<Vec<_>>(), [3, 1, 2]);
+            assert_eq!(window.give_back(&mut log, now, Moment(110_000_000), 1), 1);
+            assert_eq!(log.len(), 2, "an entry of nothing is none");
+            assert_eq!(
+                window.give_back(&mut log, now, Moment(99_000_000), 5),
+                0,
+                "what is later is another's"
+            );
+            let over = Moment(182_000_000);
+            assert_eq!(window.give_back(&mut log, over, Moment(110_000_000), 1), 0);
+        }
+    }
+
+    #[test]
+    fn what_became_one_with_a_later_entry_is_given_back_from_earlier_ones_or_not_at_all() {
+        let window = Window::new(10, MINUTE);
+        let mut log = Vec::new();
+        window.charge_within(&mut log, Moment(100_000_000), 4, 1);
+        window.charge_within(&mut log, Moment(101_000_000), 2, 1);
+        assert_eq!((log.len(), log[0].cost), (1, 6));
+        assert_eq!(window.give_back(&mut log, Moment(102_000_000), Moment(100_000_000), 3), 0);
+        assert_eq!(window.give_back(&mut log, Moment(102_000_000), Moment(101_000_000), 2), 2);
     }
 }

@@ -4,6 +4,7 @@ use crate::config::{Environment, Source, load};
 use crate::engine::ask::{Answer, Ask};
 use crate::engine::rate_limit::RateLimits;
 use crate::engine::revocation::Revocation;
+use crate::engine::settlement::{Settled, Settlement};
 use crate::service::{Deadline, HttpCall, LeaseTerms, MadeBy, Offer, Service};
 use crate::store::memory::{MemoryOptions, MemoryStore};
 use crate::store::{HeldLease, Renewed, Store, StoreError, StoreHealth};
@@ -29,6 +30,13 @@ impl Store for Away {
         }
         let answer = self.memory.take(ask, patience).await;
         if self.is_away.load(Ordering::SeqCst) { Err(StoreError::Timeout(patience)) } else { answer }
+    }
+
+    async fn settle(&self, settlement: Settlement, patience: Duration) -> Result<Settled, StoreError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreachable("away".to_owned()));
+        }
+        self.memory.settle(settlement, patience).await
     }
 
     async fn renew(&self, leases: Vec<HeldLease>, patience: Duration) -> Result<Vec<Renewed>, StoreError> {

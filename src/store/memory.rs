@@ -16,6 +16,7 @@ mod interleavings;
 mod ledger;
 mod overflow;
 mod revocations;
+mod settle;
 mod shard;
 mod take;
 
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::engine::ask::{Answer, Ask, Weight};
 use crate::engine::key::Key;
 use crate::engine::revocation::Revocation;
+use crate::engine::settlement::{Settled, Settlement};
 use crate::engine::units::{Micros, Moment};
 use crate::store::{HeldLease, LeaseLimit, Renewed, Store, StoreError, StoreHealth};
 use ledger::Ledger;
@@ -240,6 +242,10 @@ impl Store for MemoryStore {
     async fn take(&self, mut ask: Ask, _patience: Duration) -> Result<Answer, StoreError> {
         let places = ask.sort();
         Ok(self.take_now(&ask).placed(&places))
+    }
+
+    async fn settle(&self, settlement: Settlement, _: Duration) -> Result<Settled, StoreError> {
+        Ok(self.settle_now(&settlement))
     }
 
     async fn renew(&self, leases: Vec<HeldLease>, _: Duration) -> Result<Vec<Renewed>, StoreError> {

@@ -9,6 +9,7 @@
 //! | file | what |
 //! |---|---|
 //! | `take.lua`, `one.lua`, `plan.rs`, `reply.rs` | decisions: scripts for many and for one, question, answer |
+//! | `settle.lua`, `settle.rs` | settlements of reservations |
 //! | `renew.lua`, `release.lua`, `leases.rs` | leases |
 //! | `answers.rs` | how many answers to request ids are kept |
 //! | `revoke.lua` | revocations |
@@ -35,6 +36,7 @@ mod replicas;
 mod reply;
 mod resp;
 mod script;
+mod settle;
 mod upkeep;
 
 pub use answers::Answers;
@@ -45,6 +47,7 @@ pub use replicas::Replicas;
 use crate::clock;
 use crate::engine::ask::{Answer, Ask};
 use crate::engine::revocation::{Keep, Revocation, Target};
+use crate::engine::settlement::{Settled, Settlement, SettlementState};
 use crate::engine::units::{Micros, Moment};
 use crate::store::{HeldLease, Renewed, Store, StoreError, StoreHealth};
 use away::Away;
@@ -252,12 +255,40 @@ impl Store for RedisStore {
             return Err(StoreError::Refused("an ask that names one key twice".to_owned()));
         }
         let places = ask.sort();
-        let kept = self.shared.answers.reserve(&mut ask);
+        let kept = self.shared.answers.reserve(&mut ask).map(|place| (place, ask.demands.clone()));
         let answer = self.shared.line.wait(ask, patience).await;
-        if let Some(place) = kept {
-            self.shared.answers.settle(place, &answer);
+        if let Some((place, demands)) = kept {
+            // The first answer has a place of its own.
+            let is_kept = |answer: &Answer| !answer.repeated && !answer.revoked;
+            let life =
+                answer.as_ref().map(|answer| if is_kept(answer) { answer.life(&demands) } else { Micros(0) });
+            self.shared.answers.settle(place, life);
         }
         Ok(answer?.placed(&places))
+    }
+
+    async fn settle(&self, settlement: Settlement, patience: Duration) -> Result<Settled, StoreError> {
+        let patience = self.shared.wait(patience)?;
+        let names_a_key_twice = settlement
+            .adjustments
+            .iter()
+            .enumerate()
+            .any(|(i, one)| settlement.adjustments.iter().take(i).any(|other| other.key == one.key));
+        let Some((keys, first)) = settle::keys(&settlement).filter(|_| !names_a_key_twice) else {
+            return Err(StoreError::Refused("a settlement of no counter, or of one twice".to_owned()));
+        };
+        let kept = self.shared.answers.reserve_for(first, settlement.until.since(settlement.at));
+        let args = settle::arguments(&settlement, kept.is_some(), self.shared.hold);
+        let call = self.shared.connection.run::<Bytes>(&self.shared.scripts.settle, keys, args);
+        let settled = within(patience, call).await.and_then(|reply| settle::settled(&reply, &settlement));
+        if let Some(place) = kept {
+            let left = |settled: &Settled| match settled.state {
+                SettlementState::Settled => settlement.until.since(settled.now),
+                SettlementState::Repeated | SettlementState::TooLate | SettlementState::NoRoom => Micros(0),
+            };
+            self.shared.answers.settle(place, settled.as_ref().map(left));
+        }
+        settled
     }
 
     /// Each script has the configured timeout, all of them `patience`.

@@ -8,6 +8,7 @@ use quotad::engine::units::{Micros, Moment};
 use quotad::store::{HeldLease, Renewed, Store};
 
 pub(crate) use crate::requests::*;
+pub(crate) use crate::settling::*;
 
 pub(crate) const MINUTE: Micros = Micros(60_000_000);
 

@@ -6,14 +6,18 @@
 
 use crate::bed::{BEGIN, Bed, PATIENCE};
 use crate::build::*;
-use crate::model::{Model, comparable};
+use crate::model::{Model, comparable, comparable_settled};
 use crate::random::Random;
+use crate::settling::settlement;
 use quotad::clock;
-use quotad::engine::ask::{Ask, Demand, OnceOver, Take};
+use quotad::engine::ask::{Answer, Ask, Demand, OnceOver, Take};
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target};
 use quotad::engine::rule::Rule;
+use quotad::engine::settlement::Settlement;
 use quotad::engine::units::{Micros, Moment};
 use quotad::store::{HeldLease, Store};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::path::Path;
 
 /// Three servers do a third of a hundred thousand each.
@@ -29,6 +33,7 @@ const CROWD: u64 = 6;
 enum Step {
     Take(Ask),
     Crowd(Ask, u64),
+    Settle(Settlement),
     Renew(Vec<HeldLease>),
     Release(HeldLease),
     Revoke(Revocation),
@@ -119,11 +124,13 @@ struct Lane {
     model: Model,
     /// An edit of the limits changes this.
     version: usize,
+    /// What was charged lately, and when.
+    reserved: VecDeque<(Moment, SmallVec<[Demand; 2]>)>,
 }
 
 impl Lane {
     fn new(name: String) -> Self {
-        Self { name, model: Model::default(), version: 0 }
+        Self { name, model: Model::default(), version: 0, reserved: VecDeque::new() }
     }
 
     fn step(&mut self, random: &mut Random, now: Moment) -> Step {
@@ -138,7 +145,11 @@ impl Lane {
                 let ask = ask([self.counter(random)]);
                 Step::Crowd(ask, 2 + random.below(CROWD))
             }
-            9..24 => Step::Take(ask([self.counter(random)])),
+            9..13 => match self.settlement(random) {
+                Some(settlement) => Step::Settle(settlement),
+                None => Step::Take(ask([self.counter(random)])),
+            },
+            13..24 => Step::Take(ask([self.counter(random)])),
             _ => Step::Take(self.ask(random, now)),
         }
     }
@@ -196,6 +207,36 @@ impl Lane {
         demand
     }
 
+    /// Of something that was charged, or nearly: a settlement must not trust what it is told.
+    fn settlement(&self, random: &mut Random) -> Option<Settlement> {
+        let count = u64::try_from(self.reserved.len()).unwrap();
+        let (at, demands) = self.reserved.get(usize::try_from(random.below(count.max(1))).unwrap())?;
+        let cost = random.pick(&[0, 0, 1, 2, 3, 7, 40, 200, u32::MAX]);
+        let at = if random.once_in(10) { Moment(at.0 + random.below(3_000)) } else { *at };
+        // A name is of one reservation: of these counters, charged then.
+        let keys: Vec<&str> = demands.iter().map(|demand| demand.key.as_str()).collect();
+        let name = format!("{} {} {keys:?}", at.0, random.below(2));
+        let mut settlement = settlement(&name, at, demands, cost);
+        let within = random.pick(&[1_000, 3_000_000, 70_000_000]);
+        settlement.until = settlement.at.plus(Micros(within));
+        for one in &mut settlement.adjustments {
+            if random.once_in(8) {
+                one.cost = one.reserved;
+            }
+        }
+        Some(settlement)
+    }
+
+    /// Remembers what an ask charged.
+    fn note(&mut self, ask: &Ask, answer: &Answer) {
+        let counters = ask.demands.iter().filter(|demand| !matches!(demand.rule, Rule::Leases(_)));
+        let demands: SmallVec<[Demand; 2]> = counters.cloned().collect();
+        if !demands.is_empty() && answer.passed(&ask.demands) {
+            self.reserved.push_front((answer.now, demands));
+            self.reserved.truncate(6);
+        }
+    }
+
     fn lease(&self, random: &mut Random, now: Moment) -> HeldLease {
         let rules = rules();
         let id = random.pick(&["l1", "l2", "l3", "l4", "l5", "l6"]);
@@ -243,6 +284,7 @@ impl Lane {
             Step::Take(ask) => {
                 let got = store.take(ask.clone(), PATIENCE).await;
                 let wanted = self.model.take(ask, now);
+                self.note(ask, &wanted);
                 same(got.map(|got| comparable(ask, got)), comparable(ask, wanted))
             }
             Step::Crowd(ask, count) => {
@@ -259,6 +301,12 @@ impl Lane {
                 got.sort_by_key(|answer| answer.readings[0].level);
                 wanted.sort_by_key(|answer| answer.readings[0].level);
                 same(Ok(got), wanted)
+            }
+            Step::Settle(settlement) => {
+                let got = store.settle(settlement.clone(), PATIENCE).await;
+                let wanted = self.model.settle(settlement, now);
+                let comparable = |settled| comparable_settled(settlement, settled);
+                same(got.map(comparable), comparable(wanted))
             }
             Step::Renew(leases) => {
                 let got = store.renew(leases.clone(), PATIENCE).await;

@@ -1,10 +1,12 @@
 //! What every store must do, written as plainly as possible: the engine's step functions on a map.
 
 use quotad::engine::ask::{Answer, AnswerRoom, Ask, Demand, OnceOver, Reading, Take, Weight};
+use quotad::engine::bucket::Arrival;
 use quotad::engine::fixed::Count;
 use quotad::engine::leases::LeaseSet;
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
 use quotad::engine::rule::Rule;
+use quotad::engine::settlement::{Adjustment, Charged, Movement, Settled, Settlement, SettlementState};
 use quotad::engine::units::{Micros, Moment};
 use quotad::engine::window::Charge;
 use quotad::store::{HeldLease, Renewed};
@@ -14,7 +16,7 @@ use std::collections::HashMap;
 #[derive(Clone, Debug)]
 enum State {
     Window(Vec<Charge>),
-    Bucket(u64),
+    Bucket(Arrival),
     Fixed(Count),
     Leases(LeaseSet),
 }
@@ -32,6 +34,8 @@ pub(crate) struct Model {
     revoked: HashMap<(Box<str>, Target), Revoked>,
     /// By request: the end, the first moment, and the readings by what each is of; the order of demands is no matter.
     answers: HashMap<String, (Moment, Moment, HashMap<String, Reading>)>,
+    /// By name: the end, and what was moved.
+    settled: HashMap<String, (Moment, Vec<Movement>)>,
     /// Keys of the application that exist.
     pub(crate) foreign: std::collections::HashSet<String>,
 }
@@ -79,7 +83,7 @@ impl Model {
     fn state(&mut self, demand: &Demand) -> &mut State {
         self.states.entry(demand.key.as_str().to_owned()).or_insert_with(|| match demand.rule {
             Rule::Window(_) => State::Window(Vec::new()),
-            Rule::Bucket(_) => State::Bucket(0),
+            Rule::Bucket(_) => State::Bucket(Arrival::default()),
             Rule::Fixed(_) => State::Fixed(Count::default()),
             Rule::Leases(_) => State::Leases(LeaseSet::default()),
         })
@@ -117,6 +121,73 @@ impl Model {
             (Rule::Leases(leases), State::Leases(held)) => leases.charge(held, now, lease(demand)),
             _ => unreachable!("kinds never share a key"),
         }
+    }
+
+    /// Moves from what was reserved to what it cost, once.
+    pub(crate) fn settle(&mut self, settlement: &Settlement, now: Moment) -> Settled {
+        let domain = settlement.adjustments[0].key.domain();
+        let name = format!("{:?}", (domain, &settlement.name));
+        let known = self.settled.get(&name).filter(|(ends, _)| *ends > now).map(|(_, moved)| moved.clone());
+        let (state, moved) = match known {
+            Some(moved) => (SettlementState::Repeated, moved),
+            None if settlement.until <= now => {
+                (SettlementState::TooLate, settlement.adjustments.iter().map(Adjustment::unmoved).collect())
+            }
+            None => {
+                let moved: Vec<Movement> =
+                    settlement.adjustments.iter().map(|one| self.adjust(one, settlement.at, now)).collect();
+                self.settled.insert(name, (settlement.until, moved.clone()));
+                (SettlementState::Settled, moved)
+            }
+        };
+        let next = |one: &Adjustment| Demand {
+            key: one.key.clone(),
+            rule: one.rule,
+            cost: 1,
+            take: Take::Charge,
+            weight: Weight::Enforced,
+            lease: None,
+        };
+        let readings = settlement.adjustments.iter().map(|one| self.read(&next(one), now)).collect();
+        Settled { now, state, movements: moved.into(), readings }
+    }
+
+    fn adjust(&mut self, one: &Adjustment, at: Moment, now: Moment) -> Movement {
+        let demand = Demand {
+            key: one.key.clone(),
+            rule: one.rule,
+            cost: one.cost.saturating_sub(one.reserved),
+            take: Take::Charge,
+            weight: Weight::Enforced,
+            lease: None,
+        };
+        let (more, less) = (u64::from(demand.cost), u64::from(one.reserved.saturating_sub(one.cost)));
+        let returned = match (&one.rule, self.state(&demand)) {
+            _ if more == 0 && less == 0 => 0,
+            (Rule::Bucket(bucket), State::Bucket(arrival)) if more > 0 => {
+                *arrival = bucket.owed(*arrival, now, more);
+                0
+            }
+            _ if more > 0 => {
+                self.charge(&demand, now);
+                0
+            }
+            (Rule::Window(window), State::Window(log)) => window.give_back(log, now, at, less),
+            (Rule::Bucket(bucket), State::Bucket(arrival)) => {
+                let charged = Charged { at, cost: u64::from(one.reserved) };
+                let (after, returned) = bucket.given_back(*arrival, now, charged, less);
+                *arrival = after;
+                returned
+            }
+            (Rule::Fixed(fixed), State::Fixed(count)) => {
+                let (after, returned) = fixed.given_back(*count, now, at, less);
+                *count = after;
+                returned
+            }
+            _ => unreachable!("kinds never share a key"),
+        };
+        let charged = demand.cost;
+        Movement { cost: one.cost, returned: u32::try_from(returned).unwrap(), charged }
     }
 
     /// Renews under all limits or none.
@@ -229,6 +300,16 @@ fn kept_key(id: &str, ask: &Ask) -> String {
 
 fn line(demand: &Demand) -> String {
     format!("{:?}", (demand.key.as_str(), demand.cost, demand.take, lease(demand)))
+}
+
+/// The same of a settlement.
+pub(crate) fn comparable_settled(settlement: &Settlement, mut settled: Settled) -> Settled {
+    for (one, reading) in settlement.adjustments.iter().zip(&mut settled.readings) {
+        if matches!(one.rule, Rule::Bucket(_)) {
+            reading.level = reading.level.max(settled.now.0);
+        }
+    }
+    settled
 }
 
 /// The same answer in a form that can be compared: an arrival time that has passed says no more than "full".

@@ -98,7 +98,7 @@ impl Plan {
         if let Some(redis) = &redis {
             config = replaced(&config, "url: \"memory:\"", &format!("url: {}", redis.url()));
             // A machine that builds something else beside is not a store that is away.
-            config = replaced(&config, "  data_dir: data\n", "  timeout: 150ms\n");
+            config = replaced(&config, "  data_dir: data\n", "  timeout: 2s\n");
             // One thread has one client of the store, so that one answer tells that it is there.
             config.push_str("threads: 1\n");
             // What `connected` asks.
@@ -123,6 +123,9 @@ impl Plan {
         for (from, to) in &self.envoy {
             bootstrap = replaced(&bootstrap, from, to);
         }
+        // Nor is it a quotad that is away: but where a test is about the time that Envoy waits.
+        bootstrap = bootstrap.replace(" timeout: 0.25s  ", " timeout: 4s  ");
+        bootstrap = bootstrap.replace("message_timeout: 0.25s", "message_timeout: 4s");
         for (from, to) in [
             ("address: 0.0.0.0, port_value: 8080", "address: 127.0.0.1, port_value: 0"),
             ("port_value: 9901", "port_value: 0"),

@@ -8,6 +8,7 @@ use quotad::engine::http::HttpFace;
 use quotad::engine::policy_set::PolicySet;
 use quotad::engine::rate_limit::{RateLimitOptions, RateLimits};
 use quotad::engine::revocation::Revocation;
+use quotad::engine::settlement::{Settled, Settlement};
 use quotad::engine::units::Moment;
 use quotad::envoy::Envoy;
 use quotad::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService as _;
@@ -78,6 +79,10 @@ fn away() -> StoreError {
 
 impl<S: Store> Store for Away<S> {
     async fn take(&self, _: Ask, _: Duration) -> Result<Answer, StoreError> {
+        Err(away())
+    }
+
+    async fn settle(&self, _: Settlement, _: Duration) -> Result<Settled, StoreError> {
         Err(away())
     }
 

@@ -17,7 +17,7 @@
 //! soon as there is room for one; a release takes it off both. A refund takes nothing off a counter that others share, for what it
 //! would give back may be theirs.
 
-use super::shard::{Arrival, Counted, Id, Log, Shard};
+use super::shard::{Counted, Id, Log, Shard};
 use super::take::Locked;
 use super::{LeaseLimit, MemoryStore};
 use crate::engine::ask::{Ask, Demand, Take};
@@ -202,7 +202,7 @@ fn take_along(locked: &mut Locked<'_>, from: Id, to: Id, rule: &Rule) {
             }
         }
         Rule::Bucket(_) => {
-            let state = shard.buckets.get(from).map(|arrival| Arrival(arrival.0));
+            let state = shard.buckets.get(from).copied();
             if let (Some(state), Some(shard)) = (state, locked.shard(to)) {
                 shard.put_bucket(to, state);
             }

@@ -7,12 +7,15 @@
 
 use super::ledger::Ledger;
 use crate::engine::ask::{Answer, Reading};
+use crate::engine::bucket::Arrival;
 use crate::engine::fixed::Count;
 use crate::engine::leases::LeaseSet;
+use crate::engine::settlement::Movement;
 use crate::engine::units::Moment;
 use crate::engine::window::Charge;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Places that one operation sweeps in each table.
@@ -72,11 +75,6 @@ pub(super) trait Mortal {
     }
 }
 
-/// A bucket's arrival time, in microseconds.
-/// A bucket that is full needs no entry: when the moment has passed, the entry says no more than its absence.
-#[derive(Debug, Default)]
-pub(super) struct Arrival(pub(super) u64);
-
 /// A count of one calendar window.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
@@ -95,18 +93,28 @@ pub(super) struct Log {
     pub(super) ends: Moment,
 }
 
-/// The first answer to a request id.
+/// What a repetition gets.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// The first answer to a request id.
+    Answer(Answer),
+    /// What the settlement of a reservation moved.
+    Movements(SmallVec<[Movement; 2]>),
+}
+
+/// What is remembered of something that may be asked again.
 #[derive(Debug)]
 pub(super) struct Remembered {
     /// Given again, as it was.
-    pub(super) answer: Answer,
-    /// Its end, see [`Answer::life`].
+    pub(super) kept: Kept,
+    /// Its end: of an answer see [`Answer::life`], of a settlement the end of the time in which it can be asked.
     pub(super) until: Moment,
 }
 
+/// A bucket that is full needs no entry: when the moment has passed, the entry says no more than its absence.
 impl Mortal for Arrival {
     fn over(&self, now: Moment) -> bool {
-        self.0 <= now.0
+        self.time() <= now.0
     }
 }
 
@@ -142,8 +150,13 @@ impl Mortal for Box<Remembered> {
     }
 
     fn heap(&self) -> usize {
-        let readings = &self.answer.readings;
-        let spilled = if readings.spilled() { readings.capacity() * size_of::<Reading>() } else { 0 };
+        let spilled = match &self.kept {
+            Kept::Answer(answer) if answer.readings.spilled() => {
+                answer.readings.capacity() * size_of::<Reading>()
+            }
+            Kept::Movements(movements) if movements.spilled() => movements.capacity() * size_of::<Movement>(),
+            Kept::Answer(_) | Kept::Movements(_) => 0,
+        };
         size_of::<Remembered>() + spilled
     }
 }
@@ -317,14 +330,30 @@ impl Shard {
 
     /// The first answer to a request, while it is remembered.
     pub(super) fn remembered(&self, id: Id, now: Moment) -> Option<&Answer> {
-        self.requests.get(id).filter(|held| !held.over(now)).map(|held| &held.answer)
+        match &self.requests.get(id).filter(|held| !held.over(now))?.kept {
+            Kept::Answer(answer) => Some(answer),
+            Kept::Movements(_) => None,
+        }
     }
 
-    /// Keeps the first answer to a request id, while the domain's ids have room for more and the shard holds fewer than `most`.
-    /// Without room the request is charged and its repetition charged again.
-    pub(super) fn remember(&mut self, id: Id, remembered: Remembered, most: usize) {
+    /// What the settlement of this name moved, while it is remembered.
+    pub(super) fn settled(&self, id: Id, now: Moment) -> Option<&SmallVec<[Movement; 2]>> {
+        match &self.requests.get(id).filter(|held| !held.over(now))?.kept {
+            Kept::Movements(movements) => Some(movements),
+            Kept::Answer(_) => None,
+        }
+    }
+
+    /// Whether one more answer or settlement of a domain can be remembered here.
+    pub(super) fn has_room_to_remember(&self, id: Id, most: usize) -> bool {
         let has_room = self.requests.cells.len() < most && self.ledger.has_room(id.policy());
-        if has_room || self.requests.get(id).is_some() {
+        has_room || self.requests.get(id).is_some()
+    }
+
+    /// Keeps what a repetition gets, while the domain's have room for more and the shard holds fewer than `most`.
+    /// Without room a request is charged and its repetition charged again.
+    pub(super) fn remember(&mut self, id: Id, remembered: Remembered, most: usize) {
+        if self.has_room_to_remember(id, most) {
             self.requests.put(id, &self.ledger, Box::new(remembered));
         }
     }

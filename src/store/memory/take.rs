@@ -10,12 +10,13 @@
 //! Must never: read or change a counter or a lease at a moment that was read before its lock.
 
 use super::overflow::{Spot, Spots};
-use super::shard::{Arrival, Counted, Id, Log, Remembered, Shard};
+use super::shard::{Counted, Id, Kept, Log, Remembered, Shard};
 use super::{MemoryStore, SHARDS, lock};
 use crate::engine::ask::{Answer, AnswerRoom, Ask, Demand, Reading, Take};
 use crate::engine::leases::LeaseSet;
 use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
+use crate::engine::window::{Charge, Window};
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
@@ -92,7 +93,7 @@ impl MemoryStore {
             let life = answer.life(&ask.demands);
             if let Some(shard) = locked.shard(id).filter(|_| life > Micros(0)) {
                 let again = Answer { repeated: true, ..answer.clone() };
-                let remembered = Remembered { answer: again, until: now.plus(life) };
+                let remembered = Remembered { kept: Kept::Answer(again), until: now.plus(life) };
                 shard.remember(id, remembered, self.max_keys_a_shard);
             }
         }
@@ -142,7 +143,7 @@ impl MemoryStore {
 }
 
 /// What a demand sees; a key without a state is an untouched one.
-fn read(locked: &mut Locked<'_>, spot: Spot, demand: &Demand) -> Reading {
+pub(super) fn read(locked: &mut Locked<'_>, spot: Spot, demand: &Demand) -> Reading {
     let (id, now) = (spot.read, locked.now);
     let Some(shard) = locked.shard(id) else { return Reading::default() };
     let cost = u64::from(demand.cost);
@@ -151,7 +152,7 @@ fn read(locked: &mut Locked<'_>, spot: Spot, demand: &Demand) -> Reading {
             let charges = shard.logs.get(id).map_or(&[][..], |log| &log.charges);
             window.read(charges, now, cost)
         }
-        Rule::Bucket(bucket) => bucket.read(shard.buckets.get(id).map_or(0, |arrival| arrival.0), now, cost),
+        Rule::Bucket(bucket) => bucket.read(shard.buckets.get(id).copied().unwrap_or_default(), now, cost),
         Rule::Fixed(fixed) => {
             let count = shard.counts.get(id).map(|counted| counted.count).unwrap_or_default();
             fixed.read_for(demand.take, count, now, cost)
@@ -174,20 +175,7 @@ fn read(locked: &mut Locked<'_>, spot: Spot, demand: &Demand) -> Reading {
 fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool) {
     let cost = u64::from(demand.cost);
     match &demand.rule {
-        Rule::Window(window) if charge => {
-            let may_grow = shard.may_grow(id);
-            let charged = shard.change_log(id, |log| {
-                let most = if may_grow { usize::MAX } else { log.charges.capacity() };
-                window.charge_within(&mut log.charges, now, cost, most);
-                log.ends = window.ends(&log.charges);
-            });
-            if charged.is_none() {
-                let mut charges = Vec::new();
-                window.charge(&mut charges, now, cost);
-                let ends = window.ends(&charges);
-                shard.put_log(id, Log { charges, ends });
-            }
-        }
+        Rule::Window(window) if charge => charge_log(shard, id, window, Charge { at: now, cost }),
         Rule::Window(window) => {
             shard.change_log(id, |log| {
                 if window.mend(&mut log.charges, now) {
@@ -196,10 +184,10 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
             });
         }
         Rule::Bucket(bucket) => {
-            let stored = shard.buckets.get(id).map_or(0, |arrival| arrival.0);
-            let tat = if charge { bucket.charged(stored, now, cost) } else { bucket.mended(stored, now) };
-            if tat != stored {
-                shard.put_bucket(id, Arrival(tat));
+            let stored = shard.buckets.get(id).copied().unwrap_or_default();
+            let arrival = if charge { bucket.charged(stored, now, cost) } else { bucket.mended(stored, now) };
+            if arrival != stored {
+                shard.put_bucket(id, arrival);
             }
         }
         Rule::Fixed(fixed) => {
@@ -226,6 +214,22 @@ fn settle(shard: &mut Shard, id: Id, demand: &Demand, now: Moment, charge: bool)
                 shard.put_leases(id, held);
             }
         }
+    }
+}
+
+/// Charges a log, whatever it holds.
+pub(super) fn charge_log(shard: &mut Shard, id: Id, window: &Window, charge: Charge) {
+    let may_grow = shard.may_grow(id);
+    let charged = shard.change_log(id, |log| {
+        let most = if may_grow { usize::MAX } else { log.charges.capacity() };
+        window.charge_within(&mut log.charges, charge.at, charge.cost, most);
+        log.ends = window.ends(&log.charges);
+    });
+    if charged.is_none() {
+        let mut charges = Vec::new();
+        window.charge(&mut charges, charge.at, charge.cost);
+        let ends = window.ends(&charges);
+        shard.put_log(id, Log { charges, ends });
     }
 }
 

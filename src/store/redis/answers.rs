@@ -1,4 +1,4 @@
-//! How many answers to request ids this process has Redis keep.
+//! How many answers to request ids, and settlements, this process has Redis keep.
 //!
 //! Promise: of one domain at most [`MAX_ANSWERS`] of this process are kept at any time. Beyond them an ask is charged and
 //! its answer is not kept: never a denial, never free.
@@ -11,11 +11,12 @@
 //! answer counts until the moment at which any that it may have kept is over.
 
 use crate::clock;
-use crate::engine::ask::{Answer, AnswerRoom, Ask, Demand, MAX_ANSWER_LIFE};
+use crate::engine::ask::{AnswerRoom, Ask};
+use crate::engine::key::Key;
+use crate::engine::settlement::MAX_SETTLE_WITHIN;
 use crate::engine::units::Micros;
 use crate::store::{MAX_ANSWERS, StoreError};
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,7 +59,6 @@ pub(super) struct Place {
     domain: Box<str>,
     /// The span in which its answer ends at the latest.
     span: u64,
-    demands: SmallVec<[Demand; 2]>,
 }
 
 impl Default for Answers {
@@ -77,9 +77,17 @@ impl Answers {
     /// A place for the answer to `ask`, which is told when there is none. An ask without a request id needs none.
     pub(super) fn reserve(&self, ask: &mut Ask) -> Option<Place> {
         ask.request_id.as_ref()?;
-        let domain = ask.demands.first()?.key.domain();
-        let now = self.span_now();
-        let span = now + spans(ask.answer_life());
+        let place = self.reserve_for(&ask.demands.first()?.key, ask.answer_life());
+        if place.is_none() {
+            ask.answer_room = AnswerRoom::Full;
+        }
+        place
+    }
+
+    /// A place in the domain of a key for what lives so long at most; none where there is none.
+    pub(super) fn reserve_for(&self, key: &Key, life: Micros) -> Option<Place> {
+        let (domain, now) = (key.domain(), self.span_now());
+        let span = now + spans(life);
         let mut domains = self.0.domains.lock();
         if !domains.contains_key(domain) {
             // A domain that a reload took away is forgotten with its last answer.
@@ -88,19 +96,16 @@ impl Answers {
         }
         let ends = domains.get_mut(domain)?;
         if ends.forget(now) >= self.0.most {
-            ask.answer_room = AnswerRoom::Full;
             return None;
         }
         ends.add(span);
-        Some(Place { domain: domain.into(), span, demands: ask.demands.clone() })
+        Some(Place { domain: domain.into(), span })
     }
 
-    /// Gives a place back, or moves it to where its answer really ends.
-    pub(super) fn settle(&self, place: Place, outcome: &Result<Answer, StoreError>) {
-        let life = match outcome {
-            // The first answer has a place of its own.
-            Ok(answer) if answer.repeated || answer.revoked => Micros(0),
-            Ok(answer) => answer.life(&place.demands),
+    /// Gives a place back, or moves it to where what it was for really ends: after the life that is known, or not at all.
+    pub(super) fn settle(&self, place: Place, life: Result<Micros, &StoreError>) {
+        let life = match life {
+            Ok(life) => life,
             // Nothing was sent.
             Err(StoreError::Unreachable(_) | StoreError::Overloaded) => Micros(0),
             // It may have been kept.
@@ -126,7 +131,7 @@ impl Answers {
 
 /// How many spans on an answer of that life is surely over.
 fn spans(life: Micros) -> u64 {
-    life.min(MAX_ANSWER_LIFE).0.saturating_add(MARGIN.0).div_ceil(SPAN.0)
+    life.min(MAX_SETTLE_WITHIN).0.saturating_add(MARGIN.0).div_ceil(SPAN.0)
 }
 
 impl Ends {
@@ -179,10 +184,10 @@ mod tests {
         let mut ends = Ends::default();
         for now in 0..10_000 {
             ends.forget(now);
-            ends.add(now + spans(MAX_ANSWER_LIFE));
-            assert!(ends.counts.len() <= 102 && ends.total <= 102, "{now}: {ends:?}");
+            ends.add(now + spans(MAX_SETTLE_WITHIN));
+            assert!(ends.counts.len() <= 602 && ends.total <= 602, "{now}: {ends:?}");
         }
-        assert!(ends.remove(10_000) && ends.remove(10_000 + spans(MAX_ANSWER_LIFE) - 1));
+        assert!(ends.remove(10_000) && ends.remove(10_000 + spans(MAX_SETTLE_WITHIN) - 1));
         assert!(!ends.remove(9_000) && !ends.remove(20_000));
         assert_eq!(ends.forget(20_000), 0);
         assert!(ends.counts.is_empty());

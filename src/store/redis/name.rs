@@ -8,6 +8,7 @@
 //! | `q1:{default\|ip=203.0.113.7}:auth-per-ip:w` | a counter or leases: domain and partition, policy, kind |
 //! | `q1:{default\|~0f3c…}:auth-per-ip:w` | the same with a long partition, or one with unusual characters |
 //! | `q1:{default\|ip=203.0.113.7}:answer:~9a1b…` | the answer to a `request_id` |
+//! | `q1:{default\|ip=203.0.113.7}:settled:~5d20…` | what the settlement of a reservation moved |
 //! | `q1:{revoked\|ISSUER}:id:JTI`, `…:sub:SUBJECT` | a revocation |
 //! | `q1:replicas` | who shares this Redis |
 
@@ -55,6 +56,14 @@ pub(super) fn answer(request_id: &str, demands: &[Demand]) -> Option<String> {
     let fingerprint = fingerprint("answer", &parts);
     let tag = short_tag(&first.key).map_or(Cow::Borrowed(first.key.tag()), Cow::Owned);
     Some(format!("q1:{{{tag}}}:answer:{fingerprint}"))
+}
+
+/// The name under which a settlement is remembered, in the slot of the first counter.
+#[must_use]
+pub(super) fn settlement(name: &str, first: &Key) -> String {
+    let fingerprint = fingerprint("settlement", &[first.domain().as_bytes(), name.as_bytes()]);
+    let tag = short_tag(first).map_or(Cow::Borrowed(first.tag()), Cow::Owned);
+    format!("q1:{{{tag}}}:settled:{fingerprint}")
 }
 
 /// The name of a revocation.

@@ -85,7 +85,7 @@ fn counter(demand: &Demand, now: Moment, raw: [u64; 3]) -> Option<Reading> {
             retry_at: later_or_never(now, second),
             reset_at: now.plus(Micros(reset)),
         }),
-        Rule::Bucket(bucket) => Some(bucket.read(later_or_never(now, level).0, now, cost)),
+        Rule::Bucket(bucket) => Some(bucket.read_mended(later_or_never(now, level).0, now, cost)),
         Rule::Fixed(fixed) => {
             let current = Moment(now.0 - now.0 % fixed.window.0.max(1));
             // The clock went back over an edge: the count is that of the later window.

@@ -43,6 +43,8 @@ pub(super) struct Scripts {
     pub(super) take: Script,
     /// Leases, many at once. It may run in a full Redis: a connection must not end because memory did.
     pub(super) renew: Script,
+    /// One settlement.
+    pub(super) settle: Script,
     /// One lease given back. It may run in a full Redis, for it makes room.
     pub(super) release: Script,
     /// One revocation. In a full Redis it fails, and the caller is told so.
@@ -61,6 +63,7 @@ impl Scripts {
             one: Script::new(include_str!("one.lua"), clock_key),
             take: Script::new(include_str!("take.lua"), clock_key),
             renew: Script::new(include_str!("renew.lua"), clock_key),
+            settle: Script::new(include_str!("settle.lua"), clock_key),
             release: Script::new(include_str!("release.lua"), clock_key),
             revoke: Script::new(include_str!("revoke.lua"), clock_key),
             heartbeat: Script::new(include_str!("heartbeat.lua"), None),
@@ -78,9 +81,15 @@ mod tests {
     fn the_scripts_and_the_engine_agree_on_what_is_a_jump() {
         let scripts = Scripts::new(None);
         let line = format!("local CLOCK_JUMP = {} -- of engine/units.rs\n", CLOCK_JUMP.0);
-        for script in [&scripts.one, &scripts.take, &scripts.renew, &scripts.release] {
+        for script in [&scripts.one, &scripts.take, &scripts.settle, &scripts.renew, &scripts.release] {
             assert_eq!(script.source.matches(&line).count(), 1);
         }
+    }
+
+    #[test]
+    fn the_scripts_and_the_engine_agree_on_the_largest_debt() {
+        let line = format!("local MAX_DEBT = {} -- of engine/bucket.rs\n", crate::engine::bucket::MAX_DEBT);
+        assert_eq!(Scripts::new(None).settle.source.matches(&line).count(), 1);
     }
 
     #[test]
@@ -91,6 +100,7 @@ mod tests {
             (&real.one, &tested.one),
             (&real.take, &tested.take),
             (&real.renew, &tested.renew),
+            (&real.settle, &tested.settle),
             (&real.release, &tested.release),
             (&real.revoke, &tested.revoke),
         ] {

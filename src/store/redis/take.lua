@@ -31,7 +31,7 @@
 --           numbers, and they: the answer that was kept, whatever rule was in force then.
 --
 -- Values are doubles, all of them integers: window {ends, base, (at, running total)...} from the oldest, bucket
--- {arrival time, ends}, fixed {start, units, ends}; `ends` is when the key's expiry falls due. Leases are a sorted
+-- {arrival time, ends} or, after a settlement beyond its burst, {arrival time, 0, bursts of debt}, fixed {start, units, ends}; `ends` is when the key's expiry falls due. Leases are a sorted
 -- set by end; revocations are text, see revoke.lua; a kept answer is {ends, now, numbers...}.
 --
 -- A clock that goes back by no more than CLOCK_JUMP (a fixed window's: by no more than a window) changes nothing. One that
@@ -142,10 +142,12 @@ if rest or kinds % 4 >= 2 then
   -- ours.
   load_bucket = function(s, need, tolerance)
     if not s then return 0, true, false end
-    if #s ~= 16 then return nil end
+    if #s ~= 16 and #s ~= 24 then return nil end
     local at, ends = get('<dd', s)
+    local most = tolerance
+    if #s == 24 then most, ends = tolerance * (1 + get('<d', s, 17)), 0 end -- in debt: written whole, without it
     if not (at >= 0 and at < TOO_LARGE) then return nil end
-    if at > now + tolerance + CLOCK_JUMP then return now + tolerance, true, true end
+    if at > now + most + CLOCK_JUMP then return now + tolerance, true, true end
     return at, ends < now + need, false
   end
 
