@@ -54,5 +54,7 @@ mod tokens;
 mod tools;
 #[path = "grpc/unread.rs"]
 mod unread;
+#[path = "grpc/unread_calls.rs"]
+mod unread_calls;
 #[path = "grpc/watching.rs"]
 mod watching;
