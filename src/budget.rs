@@ -234,3 +234,69 @@ impl Gate {
         held.saturating_sub(self.bounds.own)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    const CONNECTIONS: usize = 1_024;
+
+    /// Whether a connection would be let do it now.
+    fn is_let(poll: impl FnOnce(&mut Wait, &mut Context<'_>) -> Poll<()>) -> bool {
+        poll(&mut Wait::default(), &mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// What many connections hold that take `piece` after `piece`, in turns, for as long as they are let.
+    fn fill(gates: &[&Gate], piece: usize, asks: usize) {
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = false;
+            for gate in gates {
+                if is_let(|wait, context| gate.poll_room(asks, wait, context)) {
+                    gate.add(piece);
+                    goes_on = true;
+                }
+            }
+        }
+    }
+
+    /// A flood of this size is too heavy for a small machine, so that the counts themselves are held to their bounds:
+    /// each of a thousand connections takes what it is let, and what they hold together is summed.
+    #[test]
+    fn connections_within_their_bounds_hold_no_more_together_than_the_process_may() {
+        type Thing = fn(&Account) -> &Gate;
+        // What is asked for: all of a message, one check, and of answers that there is any room.
+        let things: [(Thing, usize, usize); 3] = [
+            (|account| &account.messages, 64 * KIB, 64 * KIB),
+            (|account| &account.checks, 1, 1),
+            (|account| &account.answers, 32 * KIB, 1),
+        ];
+        let process: &'static Process = Box::leak(Box::default());
+        let accounts: Vec<Account> = (0..CONNECTIONS).map(|_| Account::within(process)).collect();
+        let stated = [256 * MIB, 32_768, 128 * MIB];
+        for ((thing, piece, asks), stated) in things.into_iter().zip(stated) {
+            let gates: Vec<&Gate> = accounts.iter().map(thing).collect();
+            let own = gates[0].bounds.own;
+            let beyond = || gates.iter().map(|gate| gate.held().saturating_sub(own)).sum::<usize>();
+            fill(&gates, piece, asks);
+            // An answer is as long as it is: the one that came last passes the bound.
+            let last = piece - asks;
+            assert!((stated - piece..=stated + last).contains(&beyond()), "{} of {stated}", beyond());
+            assert!(gates.iter().all(|gate| gate.held() >= own && gate.held() < gate.bounds.connection));
+            // One more connection has its own share still, and not a piece beyond.
+            let more = Account::within(process);
+            fill(&[thing(&more)], piece, asks);
+            assert!((own..=own + last).contains(&thing(&more).held()), "{}", thing(&more).held());
+            thing(&more).remove(thing(&more).held());
+            // What one gives back another may have.
+            let held = gates[0].held();
+            gates[0].remove(held);
+            fill(&gates[1..2], piece, asks);
+            assert!(gates[1].held() > gates[2].held(), "{} {}", gates[1].held(), gates[2].held());
+            gates.iter().for_each(|gate| gate.remove(gate.held()));
+        }
+        let left = [&process.messages, &process.checks, &process.answers];
+        assert!(left.iter().all(|count| count.load(Ordering::Relaxed) == 0), "{process:?}");
+    }
+}

@@ -25,6 +25,8 @@ mod http;
 mod http_client;
 #[path = "grpc/issuers.rs"]
 mod issuers;
+#[path = "grpc/key_sets.rs"]
+mod key_sets;
 #[path = "grpc/leases_envoy.rs"]
 mod leases_envoy;
 #[path = "grpc/limits.rs"]
@@ -54,5 +56,7 @@ mod tokens;
 mod tools;
 #[path = "grpc/unread.rs"]
 mod unread;
+#[path = "grpc/unread_calls.rs"]
+mod unread_calls;
 #[path = "grpc/watching.rs"]
 mod watching;

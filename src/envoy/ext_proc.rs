@@ -22,8 +22,9 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-/// Answers that wait for Envoy to read them; each answers a message of its own, so few ever do.
-const WAITING: usize = 256;
+/// Answers that wait for Envoy to read them; it waits for each before it says more of its request. One more ends the
+/// stream. No budget counts them until they are written, so they are few: a connection has a thousand streams.
+const WAITING: usize = 16;
 
 type Answers = Pin<Box<dyn Stream<Item = Result<pb::ProcessingResponse, Status>> + Send>>;
 

@@ -36,6 +36,10 @@ struct Lives {
     /// A peer that has taken nothing of the answers that wait for it is closed after this time: long enough for a line that
     /// is broken for a while, and short beside the age of a connection.
     unread: Duration,
+    /// A peer that says nothing is asked whether it is there after this time,
+    silence: Duration,
+    /// and is gone when it has not answered after this one.
+    answer: Duration,
 }
 
 /// An end of a working day's sockets within a day, and not all of them in one hour.
@@ -45,6 +49,8 @@ const LIVES: Lives = Lives {
     look: Duration::from_secs(60),
     longest: Duration::from_secs(24 * 3_600),
     unread: Duration::from_secs(20),
+    silence: Duration::from_secs(30),
+    answer: Duration::from_secs(10),
 };
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;

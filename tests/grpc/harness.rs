@@ -55,6 +55,11 @@ impl Start {
         self
     }
 
+    /// Of a file beside the configuration.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self

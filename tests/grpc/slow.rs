@@ -5,6 +5,10 @@ use crate::server::{Kind, Server};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::HeaderMap;
+use quotad::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use quotad::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use quotad::pb::envoy::service::auth::v3 as auth;
+use quotad::pb::envoy::service::ratelimit::v3 as rls;
 use quotad::pb::quotad::v1 as pb;
 use std::time::{Duration, Instant};
 
@@ -186,6 +190,66 @@ async fn a_deadline_counts_from_the_headers_and_what_comes_after_it_charges_noth
     let mut other = quotad.client().await;
     let peek = pb::CheckLimitRequest { cost: Some(0), ..one };
     assert_eq!(decide(&mut other, peek).await.statuses[0].remaining, 1_000, "nothing was charged");
+}
+
+#[tokio::test]
+async fn a_deadline_of_envoys_counts_from_the_headers_too() {
+    let timeout = Duration::from_millis(200);
+    let quotad = Quotad::start(ENVOYS);
+    let client = connect(&quotad.address).await;
+    let http = auth::attribute_context::HttpRequest {
+        method: "GET".to_owned(),
+        path: b"/".to_vec(),
+        host: b"api.example.com".to_vec(),
+        ..Default::default()
+    };
+    let request = Some(auth::attribute_context::Request { http: Some(http), time: None });
+    let judged =
+        auth::CheckRequest { attributes: Some(auth::AttributeContext { request, ..Default::default() }) };
+    let entries = vec![Entry { key: "kind".into(), value: "report".into() }];
+    let descriptors = vec![RateLimitDescriptor { entries, ..Default::default() }];
+    let limited = rls::RateLimitRequest { domain: String::from("edge"), descriptors, hits_addend: 0 };
+    let mut peer = quotad.client().await;
+    let mut left = async || {
+        let mut left = Vec::new();
+        for (domain, policy, pairs) in [("", "all", vec![]), ("edge", "reports", vec![("kind", "report")])] {
+            let domain = domain.to_owned();
+            let peek = pb::CheckLimitRequest { domain, cost: Some(0), ..check(policy, &pairs) };
+            left.push(decide(&mut peer, peek).await.statuses[0].remaining);
+        }
+        left
+    };
+    // In time both charge.
+    let (mut check, mut limit) = (opened(&client, CHECK, "20S").await, opened(&client, LIMIT, "20S").await);
+    check.send(&judged);
+    limit.send(&limited);
+    assert_eq!([check.status().await.0, limit.status().await.0], ["0", "0"]);
+    assert_eq!(left().await, [999, 999]);
+    let (mut check, mut limit) = (opened(&client, CHECK, "200m").await, opened(&client, LIMIT, "200m").await);
+    // The caller's time is over before it says anything: the case itself, not a wait for something.
+    tokio::time::sleep(2 * timeout).await;
+    // The call may have ended by then, and take nothing more.
+    let _ = check.try_send(&judged);
+    let _ = limit.try_send(&limited);
+    for call in [check, limit] {
+        let (code, message) = call.status().await;
+        assert_eq!(code, "4", "{message}");
+    }
+    assert_eq!(left().await, [999, 999], "nothing more was charged");
+}
+
+const ENVOYS: &str = r"
+policies:
+  - {name: all, limit: 1000, window: 1h}
+  - {name: reports, domain: edge, match: {kind: report}, limit: 1000, window: 1h}
+routes:
+  - {name: all, paths: [/], policies: [all]}
+";
+const CHECK: &str = "envoy.service.auth.v3.Authorization/Check";
+const LIMIT: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+async fn opened(client: &SendRequest<Bytes>, method: &str, timeout: &str) -> Call {
+    Call::open(client, method, Some(timeout)).await
 }
 
 #[tokio::test]

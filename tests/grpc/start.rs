@@ -30,7 +30,7 @@ fn address() -> String {
 }
 
 /// A connection as soon as one is to be had.
-async fn first_connection(address: &str) -> Channel {
+pub async fn first_connection(address: &str) -> Channel {
     let endpoint: Endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
     let end = Instant::now() + PATIENCE;
     loop {

@@ -20,7 +20,7 @@ const CHECKS: &str = "quotad.v1.DecisionService/CheckLimits";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// What a message may take to come.
 const MESSAGE: Duration = Duration::from_secs(10);
-const MIB: usize = 1_024 * 1_024;
+pub const MIB: usize = 1_024 * 1_024;
 
 /// A client that opens streams and reads none.
 pub struct Deaf {
@@ -30,9 +30,15 @@ pub struct Deaf {
 
 impl Deaf {
     pub async fn connect(quotad: &Quotad) -> Self {
+        Self::with_window(quotad, 65_535).await
+    }
+
+    /// One that lets so many bytes of each answer come.
+    pub async fn with_window(quotad: &Quotad, window: u32) -> Self {
         let socket = tokio::net::TcpStream::connect(&quotad.address).await.unwrap();
-        let (sender, connection) =
-            h2::client::Builder::new().initial_max_send_streams(1_024).handshake(socket).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_max_send_streams(1_024).initial_window_size(window);
+        let (sender, connection) = builder.handshake(socket).await.unwrap();
         tokio::spawn(async move {
             let _ = connection.await;
         });
@@ -51,7 +57,7 @@ impl Deaf {
 }
 
 /// A message with its prefix.
-fn framed(message: &[u8]) -> Vec<u8> {
+pub fn framed(message: &[u8]) -> Vec<u8> {
     let mut framed = vec![0];
     framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     framed.extend(message);
@@ -67,7 +73,7 @@ fn batch(many: u64) -> Vec<u8> {
 }
 
 /// Bytes of a process that lie in memory.
-fn resident(quotad: &Quotad) -> usize {
+pub fn resident(quotad: &Quotad) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", quotad.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1_024
@@ -81,7 +87,7 @@ fn busy(quotad: &Quotad) -> u64 {
 }
 
 /// The most memory it has until it does nothing for half a second.
-async fn at_rest(quotad: &Quotad) -> usize {
+pub async fn at_rest(quotad: &Quotad) -> usize {
     let (mut most, mut last, mut since) = (0, busy(quotad), Instant::now());
     until("the process rests", async || {
         most = most.max(resident(quotad));
@@ -115,7 +121,7 @@ async fn taken(quotad: &Quotad, connections: usize, streams: usize) -> usize {
 }
 
 /// Most that one connection may take (docs/architecture.md), and the leavings of an allocator.
-const OF_ONE: usize = 64 * MIB;
+pub const OF_ONE: usize = 64 * MIB;
 
 #[tokio::test]
 async fn answers_that_nobody_reads_take_no_more_than_a_connection_may() {

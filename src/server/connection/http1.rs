@@ -26,7 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 const MAX_HEADERS: usize = 64;
 /// Bytes of the request line and all headers.
 const MAX_HEAD: usize = 16 * 1_024;
-/// Bytes of a body.
+/// Bytes of a body. A connection reads one at a time, and this is less than what is each connection's own
+/// ([`crate::budget`]), so that bodies count nothing of what all connections share.
 const MAX_BODY: usize = 64 * 1_024;
 /// Bytes of a body beyond its bound that are read all the same: to a client that is still sending, the end of the
 /// connection would be a reset, and the answer lost.

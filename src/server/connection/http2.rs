@@ -24,8 +24,6 @@ const MAX_PENDING_RESETS: usize = 20;
 const STREAM_WINDOW: u32 = 64 * 1_024;
 const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
 const SEND_BUFFER: usize = 64 * 1_024;
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that has asked nothing by then is closed. Proxies open some before they need them.
 const FIRST_REQUEST: Duration = Duration::from_secs(30);
 
@@ -60,8 +58,8 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        .keep_alive_interval(lives.silence)
+        .keep_alive_timeout(lives.answer);
     let first = First::within(FIRST_REQUEST);
     let asked = Rc::clone(&first.asked);
     let account = Arc::<Account>::default();
@@ -118,9 +116,14 @@ mod tests {
         look: Duration::from_millis(100),
         longest: Duration::from_secs(3),
         unread: Duration::from_secs(600),
+        silence: Duration::from_secs(600),
+        answer: Duration::from_secs(600),
     };
 
     type Answer = std::pin::Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    /// A client that is driven until it is told to be silent.
+    struct Driven(tokio::sync::oneshot::Sender<()>);
 
     /// Answers `large` with a mebibyte; everything else when its connection ends it.
     #[derive(Clone)]
@@ -150,6 +153,14 @@ mod tests {
 
     /// A connection that is served until it ends; what ends is told by the instant.
     async fn connect(lives: Lives) -> (SendRequest<Bytes>, tokio::sync::oneshot::Receiver<()>) {
+        let (sender, ended, _) = connect_driven(lives).await;
+        (sender, ended)
+    }
+
+    /// The same, with what stops the client from answering anything while its side stays open.
+    async fn connect_driven(
+        lives: Lives,
+    ) -> (SendRequest<Bytes>, tokio::sync::oneshot::Receiver<()>, Driven) {
         let (client, server) = tokio::io::duplex(64 * 1_024);
         let dispatch = Dispatch::new(Fake, Fake, Routes::default())
             .with("/envoy.service.ext_proc.v3.ExternalProcessor/", Fake);
@@ -158,11 +169,20 @@ mod tests {
             let _ = with(lives, server, dispatch, Stop::default()).await;
             let _ = over.send(());
         });
-        let (sender, connection) = h2::client::handshake(client).await.unwrap();
+        let (sender, mut connection) = h2::client::handshake(client).await.unwrap();
+        let (driven, silent) = tokio::sync::oneshot::channel::<()>();
         spawn_local(async move {
-            let _ = connection.await;
+            let told = async {
+                if silent.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                _ = &mut connection => {}
+                () = told => std::future::pending().await,
+            }
         });
-        (sender, ended)
+        (sender, ended, Driven(driven))
     }
 
     async fn open(
@@ -211,6 +231,32 @@ mod tests {
             assert!(lived >= 20, "{lived}");
             assert!(begun.elapsed() >= QUICK.longest - QUICK.longest / 10, "{:?}", begun.elapsed());
             in_time(ended).await.unwrap();
+        };
+        tokio::task::LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_ends_a_connection_that_has_come_of_age_long_before_its_longest_life() {
+        let (silence, answer) = (Duration::from_millis(200), Duration::from_secs(1));
+        let lives = Lives { longest: PATIENCE * 9, silence, answer, ..QUICK };
+        let test = async {
+            let (client, mut ended, driven) = connect_driven(lives).await;
+            let mut sockets = vec![open(&client, LEASES).await.unwrap()];
+            in_time(async {
+                while let Ok(more) = open(&client, LEASES).await {
+                    sockets.push(more);
+                    // A poll of a condition with a deadline.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+            // A peer that answers goes on, however often it is asked.
+            assert!(tokio::time::timeout((silence + answer) * 2, &mut ended).await.is_err());
+            // Its socket stays open, and nobody is there any more.
+            driven.0.send(()).unwrap();
+            let begun = crate::clock::monotonic();
+            in_time(ended).await.unwrap();
+            assert!(begun.elapsed() >= answer / 2, "it was asked and waited for: {:?}", begun.elapsed());
         };
         tokio::task::LocalSet::new().run_until(test).await;
     }
