@@ -10,11 +10,13 @@ use crate::budget::ending;
 use crate::deadline;
 use crate::pb::quotad::v1 as pb;
 use crate::service::{
-    CheckCall, ConnectionCall, Entries, HttpCall, MadeBy, Offer, RevokeTarget, Service, TokenReference,
+    CheckCall, ConnectionCall, Entries, HttpCall, MadeBy, Offer, RevokeTarget, Service, SettleCall,
+    TokenReference,
 };
 use crate::store::Store;
 use bounds::{
-    check_entries, check_issuer, check_request, check_token, connection_parts, lease_id, moment, text,
+    check_entries, check_issuer, check_request, check_token, connection_parts, lease_id, moment,
+    settle_within, text,
 };
 use std::fmt;
 use std::pin::Pin;
@@ -163,6 +165,7 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
             entries: &request.entries,
             cost: request.cost,
             request_id: &request.request_id,
+            settle_within: settle_within(request.settle_within.as_ref(), &request.request_id, request.cost)?,
             connection,
         };
         let authorized = self.service.authorize(call, deadline).await?;
@@ -171,9 +174,14 @@ impl<S: Store> pb::decision_service_server::DecisionService for Api<S> {
 
     async fn settle_cost(
         &self,
-        _: Request<pb::SettleCostRequest>,
+        request: Request<pb::SettleCostRequest>,
     ) -> Result<Response<pb::SettleCostResponse>, Status> {
-        Err(Status::unimplemented("SettleCost"))
+        let deadline = deadline::of(&request)?;
+        let request = request.into_inner();
+        bounds::check_settlement(&request)?;
+        let call =
+            SettleCall { ticket: &request.ticket, cost: request.cost, policy_costs: &request.policy_costs };
+        Ok(Response::new(self.service.settle(call, deadline).await?.into()))
     }
 }
 
@@ -189,6 +197,7 @@ async fn check<S: Store>(
         policies: &request.policies,
         cost: request.cost,
         request_id: &request.request_id,
+        settle_within: settle_within(request.settle_within.as_ref(), &request.request_id, request.cost)?,
     };
     Ok(service.check(call, &Entries(&request.entries), deadline).await?.into())
 }

@@ -20,6 +20,7 @@ mod plan;
 mod rate_limit;
 mod readings;
 mod repeat;
+mod settle;
 mod terms;
 mod token;
 
@@ -30,6 +31,7 @@ pub use facts::Entries;
 pub use rate_limit::{
     Descriptor, DescriptorStatus, Direction, Override, RateLimitCall, RateLimitError, RateLimited, ShownLimit,
 };
+pub use settle::{MAX_TICKET, PolicySettlement, Reservation, SettleCall, SettledCost};
 pub use terms::{InDomain, LeaseTerms};
 pub use token::{RevokeTarget, Validated};
 
@@ -92,6 +94,9 @@ pub enum ServiceError {
     /// The caller's deadline passed while the store was writing.
     #[error("the deadline passed while the store was asked; the change may have been made")]
     InDoubt,
+    /// A settlement could not be remembered, so nothing was settled.
+    #[error("no room to remember one more settlement now; nothing was changed")]
+    NoRoom,
     /// The store cannot answer and the policy says to say so.
     #[error("the store cannot answer now")]
     Store(#[from] StoreError),
@@ -112,6 +117,8 @@ pub struct Answered {
     pub decision: Decision,
     /// The response to send.
     pub rendered: Rendered,
+    /// What settles it, where that was asked for and something was charged.
+    pub reservation: Option<Box<Reservation>>,
 }
 
 /// Until when a caller waits.
@@ -195,5 +202,5 @@ impl<S: Store> Service<S> {
 fn answer(live: &Live, decision: Decision, policies: &[&Policy]) -> Answered {
     let fields: smallvec::SmallVec<[&str; 4]> = policies.iter().map(|policy| policy.policy_field()).collect();
     let rendered = live.face.render(&decision, &fields);
-    Answered { decision, rendered }
+    Answered { decision, rendered, reservation: None }
 }

@@ -17,6 +17,7 @@ impl From<ServiceError> for Status {
             ServiceError::Lookup(_) => Code::NotFound,
             // What a drop-in for envoyproxy/ratelimit is expected to say.
             ServiceError::RateLimit(_) => Code::Unknown,
+            ServiceError::NoRoom => Code::ResourceExhausted,
             ServiceError::TooLate | ServiceError::InDoubt => Code::DeadlineExceeded,
             ServiceError::Store(StoreError::Refused(_) | StoreError::Disk(_)) => Code::Internal,
             ServiceError::Store(_) => Code::Unavailable,
@@ -36,6 +37,7 @@ mod tests {
         let unknown = LookupError::UnknownDomain("x".to_owned());
         assert_eq!(Status::from(ServiceError::from(unknown)).code(), Code::NotFound);
         assert_eq!(Status::from(ServiceError::TooLate).code(), Code::DeadlineExceeded);
+        assert_eq!(Status::from(ServiceError::NoRoom).code(), Code::ResourceExhausted);
         let away = StoreError::Unreachable("redis://secret@host".to_owned());
         let status = Status::from(ServiceError::from(away));
         assert_eq!(status.code(), Code::Unavailable);

@@ -46,6 +46,8 @@ mod redis;
 #[allow(dead_code, reason = "another suite uses the rest")]
 #[path = "support/redis.rs"]
 mod server;
+#[path = "grpc/settle.rs"]
+mod settle;
 #[path = "grpc/slow.rs"]
 mod slow;
 #[path = "grpc/start.rs"]

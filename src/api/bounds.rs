@@ -2,8 +2,10 @@
 
 use crate::engine::address::parse_ip;
 use crate::engine::leases::{MAX_LEASE_ID_BYTES, is_lease_id};
+use crate::engine::settlement::MAX_SETTLE_WITHIN;
 use crate::engine::units::{Micros, Moment};
 use crate::pb::quotad::v1 as pb;
+use crate::service::MAX_TICKET;
 use std::collections::HashMap;
 use tonic::Status;
 
@@ -193,6 +195,48 @@ pub fn check_authorize(request: &pb::AuthorizeRequest) -> Result<&pb::HttpReques
     }
     http.headers.iter().try_for_each(|header| required("http.headers.name", &header.name))?;
     Ok(http)
+}
+
+/// The span in which a charge is to be settled, of a request with this id and cost.
+///
+/// # Errors
+/// INVALID_ARGUMENT that names the field.
+pub fn settle_within(
+    span: Option<&prost_types::Duration>,
+    request_id: &str,
+    cost: Option<u32>,
+) -> Result<Option<Micros>, Status> {
+    let Some(span) = span else { return Ok(None) };
+    let within = std::time::Duration::try_from(*span).map_or(Micros(0), Micros::from);
+    if !(Micros::from_millis(1)..=MAX_SETTLE_WITHIN).contains(&within) {
+        return Err(invalid("settle_within", "send a millisecond at least and an hour at most"));
+    }
+    if request_id.is_empty() {
+        return Err(invalid("request_id", "missing; what is to be settled needs an id of its own"));
+    }
+    if cost == Some(0) {
+        return Err(invalid("settle_within", "a peek charges nothing that could be settled"));
+    }
+    Ok(Some(within))
+}
+
+/// Checks a settlement.
+///
+/// # Errors
+/// The first field that is missing or beyond its bound.
+pub fn check_settlement(request: &pb::SettleCostRequest) -> Result<(), Status> {
+    let bytes = request.ticket.len();
+    if bytes == 0 {
+        return Err(invalid("ticket", "missing; send that of the decision's reservation"));
+    }
+    if bytes > MAX_TICKET {
+        return Err(invalid("ticket", format_args!("{bytes} bytes, at most {MAX_TICKET}")));
+    }
+    if request.policy_costs.len() > MAX_POLICIES {
+        let count = request.policy_costs.len();
+        return Err(invalid("policy_costs", format_args!("{count}, at most {MAX_POLICIES}")));
+    }
+    request.policy_costs.keys().try_for_each(|policy| required("policy_costs", policy))
 }
 
 /// A timestamp as a moment.

@@ -5,7 +5,9 @@ use crate::engine::http::{Body, Header};
 use crate::engine::rule::Algorithm;
 use crate::engine::units::Micros;
 use crate::pb::quotad::v1 as pb;
-use crate::service::{Answered, Authorized, LeaseGrant, RenewalState, TokenReference};
+use crate::service::{
+    Answered, Authorized, LeaseGrant, RenewalState, Reservation, SettledCost, TokenReference,
+};
 use crate::token::Claims;
 use crate::well_known::{duration, object, timestamp};
 
@@ -21,8 +23,33 @@ impl From<Answered> for pb::Decision {
             http_status: u32::from(rendered.status),
             headers: rendered.headers.into_iter().map(Into::into).collect(),
             body: rendered.body.map(Into::into),
-            reservation: None,
+            reservation: answered.reservation.map(|reservation| (*reservation).into()),
         }
+    }
+}
+
+impl From<Reservation> for pb::Reservation {
+    fn from(reservation: Reservation) -> Self {
+        let settle_within = Some(duration(reservation.settle_within));
+        Self { ticket: reservation.ticket, settle_within }
+    }
+}
+
+impl From<SettledCost> for pb::SettleCostResponse {
+    fn from(settled: SettledCost) -> Self {
+        use pb::settle_cost_response::State;
+        let state = if settled.is_in_time { State::Settled } else { State::TooLate };
+        let policies = settled.policies.into_iter().map(|one| pb::PolicySettlement {
+            policy: one.policy,
+            reserved: one.reserved,
+            cost: one.movement.cost,
+            returned: one.movement.returned,
+            charged: one.movement.charged,
+            remaining: one.remaining,
+            beyond_limit: one.beyond_limit,
+            delay: one.delay.map(duration),
+        });
+        Self { state: state.into(), policies: policies.collect(), delay: settled.delay.map(duration) }
     }
 }
 

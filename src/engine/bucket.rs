@@ -163,6 +163,12 @@ impl Bucket {
         Arrival::in_debt(time, beyond.div_ceil(self.tolerance()))
     }
 
+    /// Units in use beyond the burst at `now`, for the arrival time `tat`.
+    #[must_use]
+    pub fn debt(&self, tat: u64, now: Moment) -> u64 {
+        tat.saturating_sub(now.0.saturating_add(self.tolerance())).div_ceil(self.emission)
+    }
+
     /// Units left at `now` for the arrival time `tat`.
     #[must_use]
     pub fn remaining(&self, tat: u64, now: Moment) -> u64 {

@@ -6,6 +6,7 @@
 //!
 //! `q1:{default|ip=203.0.113.7}:auth-per-ip:w`: layout version, domain and partition, policy, kind of state.
 
+use super::name::check_name;
 use super::rule::Rule;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -46,6 +47,35 @@ impl Key {
         text.push_str(policy);
         text.push_str(kind(rule));
         Self { text, tag, domain }
+    }
+
+    /// The key of this text, which [`Key::as_str`] gave once; none for any other text.
+    #[must_use]
+    pub fn restored(text: &str) -> Option<Self> {
+        let (tag, policy) = text.strip_prefix("q1:{")?.split_once("}:")?;
+        let (domain, partition) = tag.split_once('|')?;
+        let (policy, kind) = policy.rsplit_once(':')?;
+        let is_kind = matches!(kind, "w" | "b" | "f" | "l");
+        let is_partition = partition.bytes().all(|byte| is_plain(byte) || b"%=&".contains(&byte));
+        if !is_kind || check_name("", domain).is_err() || check_name("", policy).is_err() || !is_partition {
+            return None;
+        }
+        let tag = 4..4 + tag.len();
+        let domain = 4..4 + domain.len();
+        Some(Self { text: text.to_owned(), tag, domain })
+    }
+
+    /// The policy's name.
+    #[must_use]
+    pub fn policy(&self) -> &str {
+        let after = self.after_tag().trim_start_matches("}:");
+        after.rsplit_once(':').map_or(after, |(policy, _)| policy)
+    }
+
+    /// Whether its counter is of this kind of rule.
+    #[must_use]
+    pub fn is_of(&self, rule: &Rule) -> bool {
+        self.text.ends_with(kind(rule))
     }
 
     /// The whole key.

@@ -108,6 +108,7 @@ impl<S: Store> Envoy<S> {
             cost: told.cost,
             // Envoy's x-request-id is the client's own on most hops: who sends one twice must not be charged once.
             request_id: "",
+            settle_within: None,
             connection: Some(Offer { lease_id, made_by: MadeBy::Us }),
         };
         match self.service.authorize(call, deadline).await {
@@ -122,6 +123,7 @@ impl<S: Store> Envoy<S> {
             ServiceError::Lookup(unknown) => Verdict::Refused(self.service.refuse_unconfigured(unknown)),
             ServiceError::TooLate
             | ServiceError::InDoubt
+            | ServiceError::NoRoom
             | ServiceError::Store(_)
             | ServiceError::RateLimit(_) => Verdict::Undecided(self.service.refuse(Refusal::Unavailable)),
         }

@@ -11,12 +11,14 @@ use crate::engine::http::Header;
 use crate::engine::issuer::OnRevocationError;
 use crate::engine::path;
 use crate::engine::route::{Route, TokenNeed, normalise_host};
+use crate::engine::units::Micros;
 use crate::service::connection::{LeaseGrant, grant};
 use crate::service::facts::{HttpFacts, client_address};
 use crate::service::fallback::exact;
 use crate::service::identity::{removed, told};
 use crate::service::plan::{Plan, check_domain, domain_or_default};
 use crate::service::readings::{Reading, ambiguous, routes, stand_once};
+use crate::service::settle::{CountedBy, Receipt};
 use crate::service::token::refused;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer, repeat};
 use crate::store::{Store, StoreError};
@@ -75,6 +77,8 @@ pub struct HttpCall<'a> {
     pub cost: Option<u32>,
     /// Empty: none.
     pub request_id: &'a str,
+    /// Present: what is charged is to be settled within this.
+    pub settle_within: Option<Micros>,
     /// Present when the request opens a connection.
     pub connection: Option<Offer<'a>>,
 }
@@ -170,7 +174,8 @@ impl<S: Store> Service<S> {
             Err(Unplanned::Failed(error)) => return Err(error),
         };
         terms.token = claims.map(Into::into);
-        let mut decision = self.ask_once(&mut plan, good.as_deref(), call, deadline).await?;
+        let mut receipt = Receipt::new(call.request_id, call.settle_within);
+        let mut decision = self.ask_once(&mut plan, good.as_deref(), (call, &mut receipt), deadline).await?;
         let mut policies = plan.policies();
         if readings.len() > 1 {
             stand_once(&mut decision, &mut policies);
@@ -180,7 +185,7 @@ impl<S: Store> Service<S> {
             || routes.iter().any(|route| !route.connection.is_empty());
         let lease = call.connection.filter(|_| allowed && holds);
         Ok(Authorized {
-            answered: answer(live, decision, &policies),
+            answered: answer(live, decision, &policies).with(receipt),
             route: name.to_owned(),
             client_address: ip,
             lease: lease.map(|offer| grant(offer.lease_id, &plan, terms)),
@@ -195,7 +200,7 @@ impl<S: Store> Service<S> {
         &self,
         plan: &mut Plan<'_>,
         good: Option<&Good>,
-        call: &HttpCall<'_>,
+        (call, receipt): (&HttpCall<'_>, &mut Receipt<'_>),
         deadline: Deadline,
     ) -> Result<Decision, ServiceError> {
         let now = crate::clock::now();
@@ -204,12 +209,14 @@ impl<S: Store> Service<S> {
         if plan.0.is_empty() && !probed {
             return Ok(without_policy(good));
         }
-        let request_id = (!call.request_id.is_empty()).then(|| call.request_id.into());
+        let request_id = receipt.request_id();
         let ask =
             Ask { demands: plan.demands::<S>(), token: probe.map(Box::new), request_id, ..Ask::default() };
+        let kept = receipt.kept(&ask.demands);
         match repeat::take(&self.store, ask, deadline).await? {
             Ok(answer) if answer.revoked => Ok(Decision::plain(Outcome::Deny, Reason::TokenRevoked)),
             Ok(answer) => {
+                receipt.note(kept.as_deref(), &answer, CountedBy::Store);
                 if let Some(good) = good.filter(|_| probed) {
                     self.remember_clean(good, now);
                 }
@@ -225,7 +232,7 @@ impl<S: Store> Service<S> {
                 Ok(Decision { mode: Mode::FailedOpen, ..without_policy(good) })
             }
             Err(error) => {
-                let decided = self.without_store(plan, call.request_id, error.clone()).await;
+                let decided = self.without_store(plan, receipt, error.clone()).await;
                 if decided.as_ref().map_or(Outcome::Deny, |decision| decision.outcome) == Outcome::Deny {
                     self.owe_refused(plan, call, &error);
                 }

@@ -130,6 +130,7 @@ pub(super) async fn opens(service: &Service<Away>, policy: &str, id: &str, made_
         entries: &HashMap::new(),
         cost: None,
         request_id: "",
+        settle_within: None,
         connection: Some(Offer { lease_id: id, made_by }),
     };
     let answer = service.authorize(call, Deadline::default()).await;

@@ -4,8 +4,10 @@ use crate::engine::ask::Ask;
 use crate::engine::decision::{Decision, Outcome, Reason};
 use crate::engine::policy::Facts;
 use crate::engine::policy_set::Kind;
+use crate::engine::units::Micros;
 use crate::service::fallback::exact;
 use crate::service::plan::{Among, Amount, Plan, check_domain, domain_or_default};
+use crate::service::settle::{CountedBy, Receipt};
 use crate::service::{Answered, Deadline, Service, ServiceError, answer};
 use crate::store::Store;
 
@@ -20,6 +22,8 @@ pub struct CheckCall<'a> {
     pub cost: Option<u32>,
     /// Empty: none.
     pub request_id: &'a str,
+    /// Present: what is charged is to be settled within this.
+    pub settle_within: Option<Micros>,
 }
 
 impl<S: Store> Service<S> {
@@ -47,23 +51,27 @@ impl<S: Store> Service<S> {
         if plan.0.is_empty() {
             return Ok(answer(&live, Decision::plain(Outcome::Allow, Reason::NoPolicy), &[]));
         }
-        let decision = self.decide(&mut plan, call.request_id, deadline).await?;
-        Ok(answer(&live, decision, &plan.policies()))
+        let mut receipt = Receipt::new(call.request_id, call.settle_within);
+        let decision = self.decide(&mut plan, &mut receipt, deadline).await?;
+        Ok(answer(&live, decision, &plan.policies()).with(receipt))
     }
 
     /// One store call for a plan without a token.
     pub(super) async fn decide(
         &self,
         plan: &mut Plan<'_>,
-        request_id: &str,
+        receipt: &mut Receipt<'_>,
         deadline: Deadline,
     ) -> Result<Decision, ServiceError> {
-        let call_id = request_id;
-        let request_id = (!request_id.is_empty()).then(|| request_id.into());
+        let request_id = receipt.request_id();
         let ask = Ask { demands: plan.demands::<S>(), request_id, ..Ask::default() };
+        let kept = receipt.kept(&ask.demands);
         match self.store.take(ask, deadline.left()?).await {
-            Ok(answer) => Ok(exact(plan, &answer)),
-            Err(error) => self.without_store(plan, call_id, error).await,
+            Ok(answer) => {
+                receipt.note(kept.as_deref(), &answer, CountedBy::Store);
+                Ok(exact(plan, &answer))
+            }
+            Err(error) => self.without_store(plan, receipt, error).await,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::rule::Rule;
 use crate::engine::units::{Micros, Moment};
 use crate::service::fallback::{choice, exact};
 use crate::service::plan::{Among, Amount, Plan, check_domain, domain_or_default};
+use crate::service::settle::Receipt;
 use crate::service::terms::{InDomain, LeaseTerms};
 use crate::service::token::wrong;
 use crate::service::{Answered, Deadline, Live, Service, ServiceError, answer};
@@ -123,7 +124,7 @@ impl<S: Store> Service<S> {
                     Decision::failed_closed()
                 }
                 Err(error) => {
-                    let decision = self.without_store(&plan, "", error).await?;
+                    let decision = self.without_store(&plan, &mut Receipt::default(), error).await?;
                     let unseen = if on_store_error.is_some() { Mode::FailedOpen } else { Mode::Exact };
                     Decision { mode: decision.mode.max(unseen), ..decision }
                 }

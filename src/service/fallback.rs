@@ -5,6 +5,7 @@ use crate::engine::decision::{Decision, Judged, Mode};
 use crate::engine::policy::OnStoreError;
 use crate::engine::rule::Rule;
 use crate::service::plan::{Plan, Planned};
+use crate::service::settle::{CountedBy, Receipt};
 use crate::service::{Deadline, Service, ServiceError, repeat};
 use crate::store::{Store, StoreError};
 use smallvec::SmallVec;
@@ -28,7 +29,7 @@ impl<S: Store> Service<S> {
     pub(super) async fn without_store(
         &self,
         plan: &Plan<'_>,
-        request_id: &str,
+        receipt: &mut Receipt<'_>,
         error: StoreError,
     ) -> Result<Decision, ServiceError> {
         self.note(&error);
@@ -49,9 +50,11 @@ impl<S: Store> Service<S> {
             Demand { take: if denied { Take::Peek } else { demand.take }, ..demand }
         };
         let each = plan.0.iter().zip(&shares).enumerate().filter(|(i, _)| local(*i)).map(|(_, pair)| pair);
-        let request_id = (!request_id.is_empty()).then(|| request_id.into());
+        let request_id = receipt.request_id();
         let ask = Ask { demands: each.map(demand).collect(), request_id, ..Ask::default() };
+        let kept = receipt.kept(&ask.demands);
         let answer = repeat::take(&self.local, ask, Deadline(None)).await??;
+        receipt.note(kept.as_deref(), &answer, CountedBy::Process(self.local.instance()));
         let mut readings = answer.readings.iter();
         let mut judged: SmallVec<[Judged<'_>; 4]> = SmallVec::new();
         for (i, ((planned, share), choice)) in plan.0.iter().zip(&shares).zip(&choices).enumerate() {

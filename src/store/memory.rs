@@ -170,6 +170,12 @@ impl MemoryStore {
         self.ledger.used()
     }
 
+    /// Names this store among those of other processes, and of earlier ones.
+    #[must_use]
+    pub fn instance(&self) -> String {
+        format!("{:032x}", self.hash(b"instance"))
+    }
+
     /// Decisions that used an overflow counter.
     #[must_use]
     pub fn overflowed(&self) -> u64 {

@@ -130,7 +130,7 @@ mod tests {
         let mut rendered = HttpFace::default().render(&decision, &[]);
         HttpFace::default().secure(&mut rendered.headers);
         Verdict::Judged(Box::new(Authorized {
-            answered: Answered { decision, rendered },
+            answered: Answered { decision, rendered, reservation: None },
             route: String::new(),
             client_address: None,
             good: None,

@@ -17,6 +17,7 @@ use crate::engine::rate_limit::{RateLimitOptions, Unit};
 use crate::engine::rule::Rule;
 use crate::engine::units::Micros;
 use crate::service::plan::{Among, Amount, Plan, Planned};
+use crate::service::settle::Receipt;
 use crate::service::{Deadline, Live, Service, ServiceError};
 use crate::store::{HeldLease, Store};
 use smallvec::SmallVec;
@@ -95,7 +96,7 @@ impl<S: Store> Service<S> {
         if plan.0.is_empty() {
             return Ok(Decision::plain(Outcome::Allow, Reason::NoPolicy));
         }
-        self.decide(plan, "", deadline).await
+        self.decide(plan, &mut Receipt::default(), deadline).await
     }
 
     /// Releases the leases, and takes the hits off what counts in fixed windows.

@@ -46,12 +46,6 @@ fn not_ours(what: &str) -> StoreError {
     StoreError::Refused(format!("{what}: the key holds another type, or a value that is not quotad's"))
 }
 
-/// The name of the policy in a key; the whole rest where the key has an unknown shape, for it is only shown.
-fn policy(demand: &Demand) -> &str {
-    let after = demand.key.after_tag().trim_start_matches("}:");
-    after.rsplit_once(':').map_or(after, |(policy, _)| policy)
-}
-
 /// One demand's numbers among the groups; none when the reply ends early. A sliding window sends three numbers, a fixed
 /// one two, a bucket one, and a bad key as many as a good one, so that the next ask is found.
 fn grouped(numbers: &mut Numbers<'_>, ask: &Ask, now: Moment) -> Option<Result<Answer, StoreError>> {
@@ -63,7 +57,7 @@ fn grouped(numbers: &mut Numbers<'_>, ask: &Ask, now: Moment) -> Option<Result<A
         _ => (0.0, 0.0),
     };
     if first < 0.0 {
-        return Some(Err(not_ours(policy(demand))));
+        return Some(Err(not_ours(demand.key.policy())));
     }
     let raw = [integer(first)?, integer(rest.0)?, integer(rest.1)?];
     let readings = std::iter::once(counter(demand, now, raw)?).collect();
@@ -127,7 +121,9 @@ fn other(numbers: &mut Numbers<'_>, ask: &Ask, of: (Moment, &Plan)) -> Option<Re
         let bad = plan.keys.get(key.checked_sub(1)?)?;
         let is_bad = |demand: &&Demand| bad.as_bytes() == name::counter(&demand.key).as_bytes();
         let demand = ask.demands.iter().find(is_bad);
-        return Some(Err(not_ours(demand.map_or("a revocation or a kept answer", policy))));
+        return Some(Err(not_ours(
+            demand.map_or("a revocation or a kept answer", |demand| demand.key.policy()),
+        )));
     }
     let (first_now, count) = (Moment(numbers.integer()?), numbers.integer()?);
     if u64::try_from(ask.demands.len() * WIDTH) != Ok(count) {
