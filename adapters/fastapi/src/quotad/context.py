@@ -18,7 +18,7 @@ from quotad.decision import Decision
 from quotad.entries import entries
 from quotad.errors import Cause, NoDecision, RateLimitExceeded
 from quotad.events import Decided
-from quotad.facts import client_of, http_request
+from quotad.facts import client_of, http_request, no_address
 from quotad.identity import shaped, spelling
 from quotad.leases import Ended, Lease
 from quotad.rules import Cost, Rule, Scope
@@ -43,6 +43,8 @@ class Context:
     rule: Rule
     route: str = ""
     claims: Claims | None = None
+    client_address: str | None = None
+    """What `Authorize` said; None while it has not answered."""
     is_unchecked: bool = False
     is_over: bool = False
     authorized: Decision | None = None
@@ -56,7 +58,11 @@ class Context:
         """Token, limits and lease by the service's routes, in one call."""
         offer = pb.AuthorizeRequest.ConnectionOffer(lease_id=new_id(), holder=holder())
         request = pb.AuthorizeRequest(
-            domain=self.settings.domain, http=http_request(self.scope), request_id=new_id(), connection=offer
+            domain=self.settings.domain,
+            http=http_request(self.scope),
+            request_id=new_id(),
+            connection=offer,
+            policies=self.rule.policies,
         )
         if self.rule.cost is not None:
             request.cost = await cost_of(self.rule.cost, self.scope)
@@ -69,12 +75,12 @@ class Context:
             self.forbid_identity()
             return self.authorized
         decision = self.authorized = Decision.read(answer.decision, is_secured=True)
-        self.route = answer.route
+        self.route, self.client_address = answer.route, answer.client_address
         self._told(AUTHORIZE, decision, began)
         if answer.HasField("claims"):
             self.claims = Claims.read(answer.claims)
         if answer.HasField("lease"):
-            self._hold(self._terms(decision, offer), answer.lease)
+            self._hold(answer.lease)
         self.runtime.identity.update(spelling(name) for name in answer.remove_headers)
         headers = shaped(self.scope["headers"], answer.upstream_headers, answer.remove_headers)
         self.scope["headers"] = headers
@@ -125,7 +131,7 @@ class Context:
         self._carry(decision)
         if not decision.allowed:
             raise RateLimitExceeded(decision)
-        return self._hold(connection, answer.lease)
+        return self._hold(answer.lease)
 
     def give_back(self, lease: Lease | None = None) -> None:
         """One lease, or all of this request's; harmless when they are given back already."""
@@ -152,7 +158,12 @@ class Context:
 
     @property
     def client(self) -> str:
-        """The client's address by the trusted proxies; empty when there is none."""
+        """The client's address: what the service found; where it was not asked, by `trusted_proxies` here. Empty when
+        nobody knows it."""
+        if self.client_address is not None:
+            if not self.client_address:
+                no_address(self.settings.notices)
+            return self.client_address
         return client_of(self.scope, self.settings.trusted, self.settings.notices)
 
     async def _check(self, policies: tuple[str, ...], units: int | None, entries: Mapping[str, str] | None) -> Decision:
@@ -169,8 +180,6 @@ class Context:
         except NoDecision as error:
             return self._without_answer(error, 1 if units is None else units)
         decision = Decision.read(answer.decision)
-        if decision.reason == "partition_missing":
-            self.settings.notices.once("W103", f"{', '.join(policies)}: the request lacks what it is counted by")
         self._told(CHECK_LIMIT, decision, began)
         return decision
 
@@ -183,6 +192,10 @@ class Context:
 
     def _told(self, rpc: Rpc[Asked, Answered], decision: Decision, began: float) -> None:
         names = tuple(status.policy for status in decision.statuses)
+        if decision.reason == "partition_missing":
+            self.settings.notices.once(
+                "W103", f"{', '.join(names) or rpc.name}: the request lacks what it is counted by"
+            )
         seconds = time.monotonic() - began
         event = Decided(rpc.name, decision.allowed, decision.reason, decision.mode, self.route, names, seconds)
         self.runtime.events.emit(event)
@@ -194,19 +207,8 @@ class Context:
         unchecked = Unchecked(choice, self.scope, self.client)
         return unchecked.decide(error, cost, self.settings.bodies, self.runtime.events)
 
-    def _terms(self, decision: Decision, offer: pb.AuthorizeRequest.ConnectionOffer) -> pb.Connection:
-        """What renews the lease of an `Authorize`. The answer does not say it, so it is put together from what does."""
-        return pb.Connection(
-            domain=self.settings.domain,
-            policies=[status.policy for status in decision.statuses if status.is_concurrency],
-            entries=self.facts(),
-            lease_id=offer.lease_id,
-            holder=offer.holder,
-            token=self.claims.reference if self.claims is not None else None,
-        )
-
-    def _hold(self, connection: pb.Connection, granted: pb.Lease) -> Lease:
-        lease = self.runtime.keeper.hold(connection, granted, self._lease_ended)
+    def _hold(self, granted: pb.Lease) -> Lease:
+        lease = self.runtime.keeper.hold(granted, self._lease_ended)
         if self.is_over:
             self.runtime.keeper.release(lease)
             return lease

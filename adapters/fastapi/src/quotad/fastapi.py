@@ -4,8 +4,8 @@
     @app.post("/translate", dependencies=[limit("ai-per-user", cost=3)])
 
 A request that the service's routes already limit needs none of this: `Shield` asks once, before the application. Each
-`limit` asks once more, because the policies of the service's routes cannot be named by an application; who uses only
-`limit` gives `Shield(..., authorize=False)` and has one call a request too.
+`limit` asks once more, because which handler will run is not known before; `Rule(..., policies=[...])` asks in the one
+call. Who uses only `limit` gives `Shield(..., authorize=False)` and has one call a request too.
 """
 
 from __future__ import annotations

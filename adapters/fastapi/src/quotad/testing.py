@@ -18,6 +18,7 @@ from typing import Any, cast
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
+from quotad.claims import Claims
 from quotad.errors import Cause, NoDecision
 from quotad.headers import SECURITY
 from quotad.rules import Pattern, Rule, normalised
@@ -124,25 +125,31 @@ class FakeDecisions:
         path = normalised(request.http.path.split("?")[0])
         found = (route for pattern, route in self._routes if pattern.matches(request.http.method, path))
         route = next(found, Route("/**"))
-        answer = pb.AuthorizeResponse(route=route.path, remove_headers=["x-user-id"])
-        entries = dict(request.entries) | {"ip": request.http.peer_address}
+        client = request.http.peer_address
+        answer = pb.AuthorizeResponse(route=route.path, remove_headers=["x-user-id"], client_address=client)
+        entries = dict(request.entries) | {"ip": client}
         if route.token:
             refused = self._check_token(request.http, answer, entries)
             if refused is not None:
                 answer.decision.CopyFrom(secured(refused))
                 return answer
         cost = request.cost if request.HasField("cost") else 1
-        decision = self._decide(route.policies, entries, cost=cost, lease_id=request.connection.lease_id)
+        policies = list(dict.fromkeys([*route.policies, *request.policies]))
+        decision = self._decide(policies, entries, cost=cost, lease_id=request.connection.lease_id)
         answer.decision.CopyFrom(secured(decision))
-        held = [name for name in route.policies if self._policies[name].window is None]
+        held = [name for name in policies if self._policies[name].window is None]
         if held and decision.outcome == pb.OUTCOME_ALLOW:
-            answer.lease.CopyFrom(granted(request.connection.lease_id))
+            offer = request.connection
+            connection = pb.Connection(entries=entries, policies=held, lease_id=offer.lease_id, holder=offer.holder)
+            if answer.HasField("claims"):
+                connection.token.CopyFrom(Claims.read(answer.claims).reference)
+            answer.lease.CopyFrom(granted(connection))
         return answer
 
     def _AcquireConnection(self, request: pb.AcquireConnectionRequest) -> pb.AcquireConnectionResponse:
         asked = request.connection
         decision = self._decide(asked.policies, asked.entries, lease_id=asked.lease_id)
-        lease = granted(asked.lease_id) if decision.outcome == pb.OUTCOME_ALLOW else None
+        lease = granted(asked) if decision.outcome == pb.OUTCOME_ALLOW else None
         return pb.AcquireConnectionResponse(decision=decision, lease=lease)
 
     def _RenewConnections(self, request: pb.RenewConnectionsRequest) -> pb.RenewConnectionsResponse:
@@ -186,6 +193,7 @@ class FakeDecisions:
             return refusal(401, pb.REASON_TOKEN_REVOKED, "TOKEN_INVALID", "The token is not valid.")
         read = answer.claims
         read.issuer, read.subject, read.token_id = "fake", claims["sub"], claims.get("jti", "")
+        read.user = read.subject
         read.expires_at.seconds = int(self.now) + 3600
         read.all.CopyFrom(ParseDict(claims, Struct()))
         answer.upstream_headers.add(name="x-user-id", value=claims["sub"])
@@ -247,8 +255,8 @@ class FakeDecisions:
             self._leases[key].pop(connection.lease_id, None)
 
 
-def granted(lease_id: str) -> pb.Lease:
-    lease = pb.Lease(lease_id=lease_id)
+def granted(connection: pb.Connection) -> pb.Lease:
+    lease = pb.Lease(lease_id=connection.lease_id, connection=connection)
     lease.ttl.seconds, lease.renew_after.seconds = LEASE_SECONDS, LEASE_SECONDS // 3
     return lease
 
