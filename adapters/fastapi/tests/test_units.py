@@ -12,7 +12,7 @@ from quotad import Claims, ConfigurationError, Lease, Rule, Shield
 from quotad.address import client_address, networks, parse, partition
 from quotad.bodies import Bodies
 from quotad.breaker import FAILURES, OPEN_SECONDS, Breaker
-from quotad.events import BreakerChanged, Decided, Events, LeaseEnded, Unavailable
+from quotad.events import BreakerChanged, Decided, Events, LeaseEnded, Settled, Unavailable
 from quotad.headers import vary_origin
 from quotad.leases import batches
 from quotad.opentelemetry import OpenTelemetry
@@ -194,6 +194,7 @@ def test_events_become_metrics_without_anything_that_a_client_sent(monkeypatch: 
         Unavailable("away", "closed"),
         BreakerChanged(True),
         LeaseEnded("lost"),
+        Settled("failed"),
     ):
         count(event)
     assert seen == [
@@ -205,6 +206,7 @@ def test_events_become_metrics_without_anything_that_a_client_sent(monkeypatch: 
         ("quotad.unavailable", {"cause": "away", "handled": "closed"}),
         ("quotad.breaker.changes", {"state": "open"}),
         ("quotad.leases.ended", {"state": "lost"}),
+        ("quotad.settlements", {"state": "failed"}),
     ]
 
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import isawaitable
+from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
+from quotad.charge import SETTLE_SECONDS, Charge, SentResponse, Settle, checked_seconds
 from quotad.claims import Claims
 from quotad.client import holder, new_id
 from quotad.decision import Decision
@@ -53,6 +58,8 @@ class Context:
     leases: list[Lease] = field(default_factory=list)
     on_lease_end: Callable[[Ended], None] | None = None
     on_lease: Callable[[], None] | None = None
+    unsettled: list[tuple[Charge, Settle, Any]] = field(default_factory=list)
+    """What is settled when the response is out, by which function of which request."""
 
     async def authorize(self) -> Decision:
         """Token, limits and lease by the service's routes, in one call."""
@@ -66,6 +73,9 @@ class Context:
         )
         if self.rule.cost is not None:
             request.cost = await cost_of(self.rule.cost, self.scope)
+        settle = self.rule.settle if self.scope["type"] == "http" else None
+        if settle is not None and (request.cost or self.rule.cost is None):
+            request.settle_within.CopyFrom(duration(self.rule.settle_within))
         began = time.monotonic()
         try:
             answer = await self._ask(AUTHORIZE, request)
@@ -77,6 +87,8 @@ class Context:
         decision = self.authorized = Decision.read(answer.decision, is_secured=True)
         self.route, self.client_address = answer.route, answer.client_address
         self._told(AUTHORIZE, decision, began)
+        if settle is not None:
+            self.unsettled.append((Charge(decision), settle, self.scope))
         if answer.HasField("claims"):
             self.claims = Claims.read(answer.claims)
         if answer.HasField("lease"):
@@ -92,15 +104,45 @@ class Context:
         """Charges these policies, all or none. Raises `RateLimitExceeded` when one refuses, or nobody answers and
         the rule says closed."""
         units = None if cost is None else await cost_of(cost, self.scope)
-        decision = await self._check(policies, units, entries)
-        self._carry(decision)
-        if not decision.allowed:
-            raise RateLimitExceeded(decision)
-        return decision
+        return (await self._charge(policies, units, entries, None)).decision
+
+    async def check_and_settle(
+        self,
+        *policies: str,
+        cost: int | None,
+        entries: Mapping[str, str] | None,
+        settle: tuple[Settle, Any],
+        settle_within: float,
+    ) -> Decision:
+        """As `check`, with the cost as an estimate that `settle` mends when the response is out: a function, and the
+        request that it is given."""
+        charge = await self._charge(policies, cost, entries, settle_within)
+        self.unsettled.append((charge, *settle))
+        return charge.decision
+
+    @asynccontextmanager
+    async def reserve(
+        self,
+        *policies: str,
+        cost: int | None = None,
+        entries: Mapping[str, str] | None = None,
+        settle_within: float = SETTLE_SECONDS,
+    ) -> AsyncIterator[Charge]:
+        """Charges an estimate, as `check` does; at the end of the block what `Charge.settle` was told. A block that
+        raises or is cancelled leaves it charged."""
+        charge = await self._charge(policies, cost, entries, checked_seconds(settle_within))
+        yield charge
+        self.runtime.settler.send(charge)
+
+    def settle(self, response: SentResponse) -> None:
+        """The response is out: settles what waits for that, once."""
+        unsettled, self.unsettled = self.unsettled, []
+        for charge, settle, request in unsettled:
+            self.runtime.settler.after(charge, settle, request, response)
 
     async def peek(self, *policies: str, entries: Mapping[str, str] | None = None) -> Decision:
         """What a check would say now; charges nothing and raises nothing."""
-        return await self._check(policies, 0, entries)
+        return await self._check(policies, 0, entries, None)
 
     async def lease(self, *policies: str, entries: Mapping[str, str] | None = None) -> Lease:
         """Takes a lease that ends with the transport at the latest. Raises `RateLimitExceeded` when there is none."""
@@ -166,13 +208,34 @@ class Context:
             return self.client_address
         return client_of(self.scope, self.settings.trusted, self.settings.notices)
 
-    async def _check(self, policies: tuple[str, ...], units: int | None, entries: Mapping[str, str] | None) -> Decision:
+    async def _charge(
+        self,
+        policies: tuple[str, ...],
+        units: int | None,
+        entries: Mapping[str, str] | None,
+        settle_within: float | None,
+    ) -> Charge:
+        # A peek charges nothing, so there is nothing to settle.
+        decision = await self._check(policies, units, entries, None if units == 0 else settle_within)
+        self._carry(decision)
+        if not decision.allowed:
+            raise RateLimitExceeded(decision)
+        return Charge(decision)
+
+    async def _check(
+        self,
+        policies: tuple[str, ...],
+        units: int | None,
+        entries: Mapping[str, str] | None,
+        settle_within: float | None,
+    ) -> Decision:
         request = pb.CheckLimitRequest(
             domain=self.settings.domain,
             policies=policies,
             entries=self.facts(entries),
             request_id=new_id(),
             cost=units,
+            settle_within=None if settle_within is None else duration(settle_within),
         )
         began = time.monotonic()
         try:
@@ -220,6 +283,11 @@ class Context:
     def _lease_ended(self, how: Ended) -> None:
         if how is not Ended.RELEASED and self.on_lease_end is not None:
             self.on_lease_end(how)
+
+
+def duration(seconds: float) -> Duration:
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1_000_000_000))
 
 
 async def cost_of(cost: Cost, scope: Scope) -> int:

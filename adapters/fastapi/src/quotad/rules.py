@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from quotad.charge import SETTLE_SECONDS, Settle
 from quotad.errors import ConfigurationError
 from quotad.local import Local
 
@@ -51,6 +52,10 @@ class Rule:
     deadline: float | None = None
     skip: bool = False
     messages: Messages | None = None
+    settle: Settle | None = None
+    """Of responses: a function of the ASGI scope and the `SentResponse` that says what the request really cost. Then
+    `cost` is an estimate, which stays charged where nobody settles it."""
+    settle_within: float = SETTLE_SECONDS
     headers: tuple[tuple[str, str | None], ...] = ()
     """Changes to the response's headers on these paths; None takes one away."""
 

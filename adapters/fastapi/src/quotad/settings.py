@@ -11,6 +11,7 @@ import grpc
 
 from quotad.address import Network, networks
 from quotad.bodies import Bodies
+from quotad.charge import checked_seconds
 from quotad.cors import Cors, Environment, cors_for
 from quotad.decision import Decision
 from quotad.errors import ConfigurationError
@@ -168,8 +169,12 @@ def checked(rule: Rule, authorize: bool) -> Rule:
     if rule.policies and (rule.skip or not authorize):
         why = "skip" if rule.skip else "authorize=False"
         raise ConfigurationError(f"rule {rule.path!r}: with {why} nobody is asked about its policies")
+    if rule.settle is not None and (rule.skip or not authorize):
+        why = "skip" if rule.skip else "authorize=False"
+        raise ConfigurationError(f"rule {rule.path!r}: with {why} nothing is charged that it could settle")
     if rule.on_unavailable is not None:
         choice(rule.on_unavailable)
+    checked_seconds(rule.settle_within)
     if isinstance(rule.cost, int) and rule.cost < 0:
         raise ConfigurationError(f"rule {rule.path!r}: cost {rule.cost} is below 0")
     return rule
