@@ -7,11 +7,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
 import pytest
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
-from support import START_SECONDS, Quotad, address, ask, eventually, http_scope, running
+from support import Quotad, address, ask, eventually, http_scope, running, settles_costs
 
 from quotad import ConfigurationError, Rule, SentResponse, Shield, settle
 from quotad.errors import Cause, NoDecision
@@ -30,11 +29,7 @@ POLICIES = [Policy("auth-per-ip", 3, DAY), Policy("ai-per-user", 5, DAY, ["user"
 def settling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quotad | None]:
     """The real service."""
     with running(tmp_path_factory.mktemp("settle")) as server:
-        with grpc.insecure_channel(server.target) as channel:
-            call = channel.unary_unary("/quotad.v1.DecisionService/SettleCost")
-            with pytest.raises(grpc.RpcError) as error:
-                call(pb.SettleCostRequest(ticket=b"x", cost=0).SerializeToString(), timeout=START_SECONDS)
-        yield None if error.value.code() is grpc.StatusCode.UNIMPLEMENTED else server
+        yield server if settles_costs(server) else None
 
 
 class Case:
