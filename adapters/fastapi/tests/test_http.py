@@ -125,6 +125,15 @@ async def test_tokens_are_checked_by_the_route_and_their_claims_are_handed_over(
     assert (await ask(app, "GET", "/maybe", headers=bearer("bob"))).json() == {"user": "bob"}
 
 
+@pytest.mark.parametrize("claims", [{"jti": None}, {"jti": ""}, {"exp": None}, {"exp": 2**53}, {"sub": None}])
+async def test_a_token_that_could_not_be_revoked_or_never_ends_is_refused(
+    shielded: Any, claims: dict[str, Any]
+) -> None:
+    app = shielded(make())
+    answer = await ask(app, "GET", "/me", headers=bearer("alice", **claims))
+    assert (answer.status, answer.json()["code"]) == (401, "TOKEN_INVALID")
+
+
 @pytest.mark.parametrize("path", ["/dependency", "/mounted/dependency", "/decorated"])
 async def test_a_limit_of_a_handler_refuses_with_the_registered_handler(shielded: Any, path: str) -> None:
     app, peer = shielded(make()), address()
