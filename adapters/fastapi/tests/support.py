@@ -206,10 +206,11 @@ def settles_costs(server: Quotad) -> bool:
 
 
 def token(user: str, *, seconds: int = 3600, token_id: str | None = None, **claims: Any) -> str:
-    """A token of the contract's issuer."""
+    """A token of the contract's issuer. A claim that is None is left out."""
     now = int(time.time())
     payload = {"iss": "example-app", "sub": user, "jti": token_id or uuid4().hex, "iat": now, "exp": now + seconds}
-    parts = [{"alg": "HS256", "typ": "JWT"}, payload | claims]
+    payload = {name: value for name, value in (payload | claims).items() if value is not None}
+    parts = [{"alg": "HS256", "typ": "JWT"}, payload]
     signed = ".".join(base64url(json.dumps(part).encode()) for part in parts)
     return f"{signed}.{base64url(hmac.digest(SECRET.encode(), signed.encode(), hashlib.sha256))}"
 
