@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
@@ -17,8 +19,7 @@ from quotad.errors import Cause, NoDecision
 from quotad.events import Event, Settled
 from quotad.fastapi import limit, peek, reserve
 from quotad.testing import FakeDecisions, Policy
-from quotad.transport import CHECK_LIMIT as CHECK
-from quotad.transport import SETTLE
+from quotad.transport import AUTHORIZE, CHECK_LIMIT, SETTLE
 from quotad.v1 import decision_pb2 as pb
 
 DAY = 86_400
@@ -37,7 +38,7 @@ class Case:
 
     def __init__(self, server: Quotad | None, transport: Any = None, **options: Any) -> None:
         self.events: list[Event] = []
-        target = server.target if server is not None else "127.0.0.1:1"
+        target = options.pop("target", server.target if server is not None else "127.0.0.1:1")
         if transport is not None:
             options["transport"] = transport
         options = {"environment": "development", "deadline": 10.0, "on_event": self.events.append} | options
@@ -268,6 +269,39 @@ async def test_a_response_that_is_never_finished_stays_charged() -> None:
     assert fake.used("auth-per-ip") == 1
 
 
+async def test_a_settlement_goes_over_the_wire_as_the_proto_file_has_it() -> None:
+    """The fake behind a real gRPC server: what is lost in a message would be lost here."""
+    fake, server = FakeDecisions(POLICIES), grpc.aio.server()
+
+    def served(rpc: Any) -> Any:
+        async def handle(request: Any, _: Any) -> Any:
+            return await fake.call(rpc, request, 1.0)
+
+        return grpc.unary_unary_rpc_method_handler(
+            handle, request_deserializer=rpc.asked.FromString, response_serializer=rpc.answered.SerializeToString
+        )
+
+    methods = {rpc.name: served(rpc) for rpc in (AUTHORIZE, CHECK_LIMIT, SETTLE)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("quotad.v1.DecisionService", methods)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        rule = Rule("/chatty", policies=["auth-per-ip"], cost=3, settle=lambda scope, response: 2, settle_within=0.75)
+        one = Case(None, rules=[rule], target=f"127.0.0.1:{port}")
+        assert (await one.ask("/chatty")).status == 200
+        await one.settles()
+        assert fake.used("auth-per-ip") == 2
+        two = Case(None, target=f"127.0.0.1:{port}")
+        assert (await two.ask("/limited?units=1")).status == 200
+        await two.settles()
+        assert fake.used("auth-per-ip") == 3
+        assert fake.calls == ["Authorize", "SettleCost", "Authorize", "CheckLimit", "SettleCost"]
+        for case in (one, two):
+            await case.app.close()
+    finally:
+        await server.stop(None)
+
+
 class Unsettled(FakeDecisions):
     """Settles after as many tries as it is told to fail."""
 
@@ -395,7 +429,7 @@ def test_a_rule_that_could_settle_nothing_is_a_mistake(options: dict[str, Any]) 
 async def charged(fake: FakeDecisions, cost: int, *policies: str, within: int = 10) -> bytes:
     request = pb.CheckLimitRequest(policies=policies or ["a"], cost=cost, request_id="x", entries={"ip": "1"})
     request.settle_within.seconds = within
-    answer = (await fake.call(CHECK, request, 1.0)).decision
+    answer = (await fake.call(CHECK_LIMIT, request, 1.0)).decision
     assert answer.reservation.settle_within.seconds == within
     return answer.reservation.ticket
 
@@ -440,9 +474,9 @@ async def test_the_fake_charges_beyond_the_limit_and_says_the_delay() -> None:
     assert (b.charged, b.returned, b.remaining, b.HasField("delay")) == (0, 0, 5, False)
     check = pb.CheckLimitRequest(policies=["a"], cost=1, entries={"ip": "1"})
     fake.advance(39)
-    assert (await fake.call(CHECK, check, 1.0)).decision.retry_after.seconds == 1
+    assert (await fake.call(CHECK_LIMIT, check, 1.0)).decision.retry_after.seconds == 1
     fake.advance(1)
-    assert (await fake.call(CHECK, check, 1.0)).decision.outcome == pb.OUTCOME_ALLOW
+    assert (await fake.call(CHECK_LIMIT, check, 1.0)).decision.outcome == pb.OUTCOME_ALLOW
 
 
 async def test_the_fake_refuses_what_the_service_refuses() -> None:
@@ -459,5 +493,5 @@ async def test_the_fake_refuses_what_the_service_refuses() -> None:
         check = pb.CheckLimitRequest(policies=["a"], entries={"ip": "1"}, **wrong)  # type: ignore[arg-type]
         check.settle_within.seconds = 1
         with pytest.raises(NoDecision, match="malformed"):
-            await fake.call(CHECK, check, 1.0)
+            await fake.call(CHECK_LIMIT, check, 1.0)
     assert fake.used("a") == 5
