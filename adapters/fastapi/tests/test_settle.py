@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
-from support import Quotad, address, ask, eventually, http_scope, running, settles_costs
+from support import Quotad, Socket, address, ask, eventually, http_scope, running, settles_costs
 
 from quotad import ConfigurationError, Rule, SentResponse, Shield, settle
 from quotad.errors import Cause, NoDecision
@@ -300,6 +300,24 @@ async def test_a_settlement_goes_over_the_wire_as_the_proto_file_has_it() -> Non
             await case.app.close()
     finally:
         await server.stop(None)
+
+
+async def test_a_socket_reserves_nothing_by_its_rule_because_it_has_no_response() -> None:
+    fake = FakeDecisions(POLICIES)
+    one = Case(None, fake, rules=[Rule("/ws", policies=["auth-per-ip"], settle=lambda scope, response: 0)])
+
+    @one.app.app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await socket.accept()
+        async with reserve("auth-per-ip", cost=2) as charge:
+            charge.settle(1)
+        await socket.close()
+
+    socket = Socket(one.app, "/ws", peer=one.peer)
+    await socket.closed()
+    await one.settles()
+    assert (len(fake._reserved), fake.used("auth-per-ip")) == (1, 1 + 1)
+    await socket.task
 
 
 class Unsettled(FakeDecisions):
