@@ -11,6 +11,10 @@ def account(request: HTTPConnection) -> dict[str, str]:
     return {"account": request.headers.get("x-account", "")}
 
 
+def url(request: HTTPConnection) -> dict[str, str]:
+    return {"url": request.url.path}
+
+
 app = FastAPI()
 
 
@@ -32,6 +36,11 @@ async def report() -> str:
 @app.get("/export", dependencies=[limit("export", cost=4)])
 async def export() -> str:
     return "export"
+
+
+@app.get("/items/{number}", dependencies=[limit("item", entries=url)])
+async def item(number: int) -> int:
+    return number
 
 
 @app.get("/health")

@@ -41,6 +41,12 @@ async def export(request: Request) -> str:
     return "export"
 
 
+@app.get("/items/{number}")
+@limiter.limit("2/day")
+async def item(request: Request, number: int) -> int:
+    return number
+
+
 @app.get("/health")
 @limiter.exempt
 async def health(request: Request) -> str:
