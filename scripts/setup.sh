@@ -20,6 +20,8 @@ readonly FASTAPI=(
   opentelemetry-api==1.45.2
   # What the tests serve and ask with.
   uvicorn==0.54.0 websockets==17.4 watchfiles==1.3.0 httpx==0.28.1 PyJWT==2.15.1
+  # What docs/migrate/slowapi.md moves away from.
+  slowapi==0.1.10 redis==7.4.1
   # Tools.
   pytest==9.2.0 mypy==2.4.1 ruff==0.17.6 types-protobuf==7.35.1.20260906 types-grpcio==1.85.0.20261028
   build==1.6.1 hatchling==1.33.0 editables==0.6

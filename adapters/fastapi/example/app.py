@@ -16,8 +16,9 @@ from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from quotad import Rule, Shield, local
+from quotad import Rule, SentResponse, Shield, local
 from quotad.cookies import SessionCookie, logout
+from quotad.fastapi import limit, reserve
 from quotad.types import PersonName, PlainText
 
 KEY = Path(os.environ.get("TOKEN_KEY", Path(__file__).parent / "data" / "token.key"))
@@ -75,11 +76,36 @@ async def log_out(response: Response) -> dict[str, str]:
     return {"status": "logged out"}
 
 
-@api.post("/ai/transcribe")
-@api.post("/ai/translate")
-@api.post("/ai/speak")
-async def ai(request: Request, text: Text) -> dict[str, str]:
+# The route counts the calls; what follows counts the tokens of the model, which are known when it has answered.
+TOKENS, ESTIMATE = "ai-tokens-per-user", 200
+
+
+def tokens(request: Request, response: SentResponse) -> int:
+    """None, where the request was refused before it came to the model."""
+    return int(getattr(request.state, "tokens", 0))
+
+
+def size(request: Request, response: SentResponse) -> int:
+    return response.size if response.status == 200 else 0
+
+
+@api.post("/ai/transcribe", dependencies=[limit(TOKENS, cost=ESTIMATE, settle=tokens)])
+async def transcribe(request: Request, text: Text) -> dict[str, str]:
+    request.state.tokens = len(text.text.split())
     return {"user": request.headers["x-user-id"], "text": text.text}
+
+
+@api.post("/ai/translate")
+async def translate(request: Request, text: Text) -> dict[str, str]:
+    async with reserve(TOKENS, cost=ESTIMATE) as charge:
+        translated = text.text.upper()
+        charge.settle(len(translated.split()))
+    return {"user": request.headers["x-user-id"], "text": translated}
+
+
+@api.post("/ai/speak", dependencies=[limit(TOKENS, cost=ESTIMATE, settle=size)])
+async def speak(text: Text) -> Response:
+    return Response(text.text.encode(), media_type="audio/basic")
 
 
 @api.websocket("/ws/captions")

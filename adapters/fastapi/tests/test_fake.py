@@ -10,9 +10,10 @@ from sample import make
 from support import Socket, address, ask, eventually
 
 from quotad import Rule, Shield, local
-from quotad.errors import NoDecision
+from quotad.errors import Cause, NoDecision
 from quotad.leases import Keeper
 from quotad.testing import FakeDecisions, Policy, Route
+from quotad.v1 import decision_pb2 as pb
 
 POLICIES = [Policy("auth", 2, 60), Policy("ai", 3, 60, ["user"]), Policy("sockets", 1, None, ["user"])]
 ROUTES = [Route("POST /login", ["auth"]), Route("/ai/**", ["ai"], True), Route("/ws/**", ["sockets"], True)]
@@ -60,6 +61,37 @@ async def test_a_local_limit_charges_what_the_request_costs() -> None:
     app = shield(fake, rules=[Rule("/plain", cost=3, on_unavailable=local("5/hour"))])
     peer = address()
     assert [(await ask(app, "GET", "/plain", peer=peer)).status for _ in range(2)] == [200, 429]
+
+
+async def test_policies_of_a_rule_are_charged_with_those_of_the_route() -> None:
+    fake = FakeDecisions([*POLICIES, Policy("one", 1, None, ["ip"])], ROUTES)
+    app, peer = shield(fake, rules=[Rule("/ai/**", policies=["auth"]), Rule("/ws/**", policies=["one"])]), address()
+    statuses = [(await ask(app, "POST", "/ai/translate", headers=bearer("ann"), peer=peer)).status for _ in range(3)]
+    assert (statuses, fake.calls) == ([200, 200, 429], ["Authorize"] * 3)
+    socket = await Socket(app, "/ws/silent", bearer("ann"), peer=peer).opened()
+    other = await Socket(app, "/ws/silent", bearer("bob"), peer=peer).opened()
+    assert (other.sent[0]["status"], fake.held("one"), fake.held("sockets")) == (429, 1, 1)
+    socket.leave()
+    await eventually(lambda: fake.held("one") == fake.held("sockets") == 0)
+    socket.task.cancel()
+
+
+async def test_a_local_limit_counts_the_client_that_the_service_saw() -> None:
+    class BehindProxies(FakeDecisions):
+        def _Authorize(self, request: pb.AuthorizeRequest) -> pb.AuthorizeResponse:
+            answer = super()._Authorize(request)
+            answer.client_address = request.http.peer_address.replace("10.0.0.", "203.0.113.")
+            return answer
+
+        def _CheckLimit(self, request: pb.CheckLimitRequest) -> pb.CheckLimitResponse:
+            assert request.entries["ip"] == "203.0.113.7"
+            raise NoDecision(Cause.AWAY, "the fake is away")
+
+    limit = local("2/hour")
+    app = shield(BehindProxies(), on_unavailable=limit)
+    statuses = [(await ask(app, "POST", "/dependency", peer="10.0.0.7")).status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert not limit.hit("203.0.113.7", 1).allowed
 
 
 async def test_tokens_and_revocation() -> None:

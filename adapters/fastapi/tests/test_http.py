@@ -125,6 +125,15 @@ async def test_tokens_are_checked_by_the_route_and_their_claims_are_handed_over(
     assert (await ask(app, "GET", "/maybe", headers=bearer("bob"))).json() == {"user": "bob"}
 
 
+@pytest.mark.parametrize("claims", [{"jti": None}, {"jti": ""}, {"exp": None}, {"exp": 2**53}, {"sub": None}])
+async def test_a_token_that_could_not_be_revoked_or_never_ends_is_refused(
+    shielded: Any, claims: dict[str, Any]
+) -> None:
+    app = shielded(make())
+    answer = await ask(app, "GET", "/me", headers=bearer("alice", **claims))
+    assert (answer.status, answer.json()["code"]) == (401, "TOKEN_INVALID")
+
+
 @pytest.mark.parametrize("path", ["/dependency", "/mounted/dependency", "/decorated"])
 async def test_a_limit_of_a_handler_refuses_with_the_registered_handler(shielded: Any, path: str) -> None:
     app, peer = shielded(make()), address()
@@ -186,15 +195,21 @@ async def test_background_tasks_and_context_variables_are_untouched(shielded: An
     assert inner.state.background == ["set in the handler"]
 
 
-async def test_one_call_a_request(shielded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the calls that go to the service from now on."""
     calls: list[str] = []
     call = GrpcTransport.call
 
-    async def counted(self: GrpcTransport, rpc: Any, request: Any, timeout: float) -> Any:
+    async def seen(self: GrpcTransport, rpc: Any, request: Any, timeout: float) -> Any:
         calls.append(rpc.name)
         return await call(self, rpc, request, timeout)
 
-    monkeypatch.setattr(GrpcTransport, "call", counted)
+    monkeypatch.setattr(GrpcTransport, "call", seen)
+    return calls
+
+
+async def test_one_call_a_request(shielded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counted(monkeypatch)
     app = shielded(make())
     await ask(app, "POST", "/login")
     await ask(app, "OPTIONS", "/login", headers={"origin": ORIGIN, "access-control-request-method": "POST"})
@@ -289,13 +304,47 @@ async def test_everything_that_charges_has_a_request_id_of_its_own(
     assert all(len(one) == 32 for one in ids)
 
 
-async def test_a_check_of_the_application_counts_the_client_behind_trusted_proxies(shielded: Any) -> None:
-    app, client = shielded(make(), trusted_proxies=["10.0.0.0/8"]), address()
-    forwarded = [{"x-forwarded-for": f"6.6.6.{number}, {client}, 10.0.0.9"} for number in range(4)]
-    statuses = [
-        (await ask(app, "POST", "/dependency", headers=headers, peer="10.0.0.1")).status for headers in forwarded
-    ]
+@pytest.mark.parametrize(
+    ("proxy", "options"),
+    [
+        # The service says who the client is, by `http.trusted_proxies` of its configuration.
+        ("127.0.0.9", {}),
+        # It is not asked by Authorize, so our own list holds.
+        ("10.0.0.9", {"authorize": False, "trusted_proxies": ["10.0.0.0/8"]}),
+    ],
+)
+async def test_a_check_of_the_application_counts_the_client_behind_trusted_proxies(
+    shielded: Any, proxy: str, options: dict[str, Any]
+) -> None:
+    app, client = shielded(make(), **options), address()
+    forwarded = [{"x-forwarded-for": f"6.6.6.{number}, {client}, {proxy}"} for number in range(4)]
+    statuses = [(await ask(app, "POST", "/dependency", headers=headers, peer=proxy)).status for headers in forwarded]
     assert statuses == [200, 200, 200, 429]
+    another = {"x-forwarded-for": f"6.6.6.6, {address()}, {proxy}"}
+    assert (await ask(app, "POST", "/dependency", headers=another, peer=proxy)).status == 200
+
+
+async def test_policies_of_a_rule_are_charged_in_the_call_of_the_route_all_or_none(
+    shielded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = counted(monkeypatch)
+    app = shielded(make(), rules=[Rule("/ai/**", policies=["auth-per-ip"])])
+    peer, user = address(), f"user-{address()}"
+    for left in (2, 1, 0):
+        answer = await ask(app, "POST", "/ai/translate", headers=bearer(user), peer=peer)
+        assert (answer.status, answer.json()) == (200, {"user": user})
+        assert answer["ratelimit"].startswith(f'"auth-per-ip";r={left};t=')
+    refused = await ask(app, "POST", "/ai/translate", headers=bearer(user), peer=peer)
+    assert (refused.status, refused.json()["details"][0]["policy"]) == (429, "auth-per-ip")
+    assert calls == ["Authorize"] * 4
+    # Three calls and not four: what was refused charged the route's own policy nothing.
+    other = await ask(app, "POST", "/ai/translate", headers=bearer(user))
+    assert '"ai-per-user";r=1;' in other["ratelimit"]
+    # A path without a route is held to them too.
+    plain = shielded(make(), rules=[Rule("/plain", policies=["auth-per-ip"])])
+    assert [(await ask(plain, "GET", "/plain", peer=peer)).status for peer in (peer, address())] == [429, 200]
+    typo = shielded(make(), on_unavailable="open", rules=[Rule("/plain", policies=["typo"])])
+    assert (await ask(typo, "GET", "/plain")).json()["code"] == "NOT_CONFIGURED"
 
 
 async def test_usual_mistakes_are_warned_of_once(shielded: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -303,7 +352,7 @@ async def test_usual_mistakes_are_warned_of_once(shielded: Any, caplog: pytest.L
     inner.add_middleware(CORSMiddleware, allow_origins=["*"])
     inner.post("/by-user", dependencies=[limit("ai-per-user")])(lambda: "in")
     app = shielded(inner, trusted_proxies=["0.0.0.0/0"], on_unavailable="open")
-    untrusting = shielded(make())
+    untrusting = shielded(make(), authorize=False)
     for _ in range(2):
         assert (await ask(app, "POST", "/by-user")).status == 403
         await ask(untrusting, "POST", "/dependency", headers={"x-forwarded-for": "203.0.113.7"})

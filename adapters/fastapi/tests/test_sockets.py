@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 from conftest import ORIGIN
 from fastapi import WebSocket
 from sample import make
-from support import Quotad, Socket, address, ask, bearer, eventually, http_scope, token
+from support import Quotad, Socket, address, ask, bearer, eventually, http_scope, running, token
 
 from quotad import Context, Messages, RateLimitExceeded, Rule, Shield, current
 from quotad.transport import RENEW, REVOKE, GrpcTransport
@@ -175,6 +176,54 @@ async def test_all_leases_of_a_process_are_renewed_in_one_call_and_outlive_their
     assert batches == [20] * len(batches)
     assert all(socket.kinds == ["websocket.accept"] for socket in sockets)
     await leave_all(*sockets)
+
+
+ROOMS = """policies:
+  - name: sockets-per-room
+    domain: rooms
+    partition: ["header:x-room"]
+    algorithm: concurrency
+    limit: 1
+    lease_ttl: 3s
+"""
+
+
+async def test_a_lease_of_a_rule_by_any_fact_and_in_any_domain_is_renewed_and_released_as_the_service_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, pb.Connection]] = []
+    call = GrpcTransport.call
+
+    async def watched(self: GrpcTransport, rpc: Any, request: Any, timeout: float) -> Any:
+        answer = await call(self, rpc, request, timeout)
+        if rpc is RENEW:
+            seen.extend(
+                (pb.RenewConnectionsResponse.State.Name(one.state), asked)
+                for one, asked in zip(answer.renewals, request.connections, strict=True)
+            )
+        return answer
+
+    monkeypatch.setattr(GrpcTransport, "call", watched)
+    with running(tmp_path, change=lambda text: text.replace("policies:\n", ROOMS, 1)) as rooms:
+        rules = [Rule("/ws/**", policies=["sockets-per-room"])]
+        app = Shield(make(), rooms.target, environment="development", deadline=10.0, domain="rooms", rules=rules)
+        headers = {"x-room": "blue"}
+        first = await Socket(app, "/ws/silent", headers).opened()
+        assert first.kinds == ["websocket.accept"]
+        # The TTL is 3 s and a renewal comes each second: after the fourth, all would be over without them.
+        await eventually(lambda: len(seen) >= 4)
+        assert {state for state, _ in seen} == {"STATE_HELD"}
+        assert (seen[0][1].domain, dict(seen[0][1].entries)) == ("rooms", {"header:x-room": "blue"})
+        assert refused(await Socket(app, "/ws/silent", headers).opened()) == 429
+        other = await Socket(app, "/ws/silent", {"x-room": "green"}).opened()
+        assert other.kinds == ["websocket.accept"]
+        first.leave()
+        keeper = app._runtimes.current().keeper
+        await eventually(lambda: len(keeper) == 1 and not keeper._tasks - {keeper._renewer})
+        again = await Socket(app, "/ws/silent", headers).opened()
+        assert again.kinds == ["websocket.accept"]
+        await leave_all(first, other, again)
+        await app.close()
 
 
 async def test_a_stream_holds_its_lease_until_the_client_leaves(shielded: Any) -> None:

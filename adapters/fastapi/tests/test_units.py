@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from quotad import ConfigurationError, Lease, Rule, Shield
+from quotad import Claims, ConfigurationError, Lease, Rule, Shield
 from quotad.address import client_address, networks, parse, partition
 from quotad.bodies import Bodies
 from quotad.breaker import FAILURES, OPEN_SECONDS, Breaker
-from quotad.events import BreakerChanged, Decided, Events, LeaseEnded, Unavailable
+from quotad.events import BreakerChanged, Decided, Events, LeaseEnded, Settled, Unavailable
 from quotad.headers import vary_origin
 from quotad.leases import batches
 from quotad.opentelemetry import OpenTelemetry
@@ -71,6 +71,24 @@ def test_rules_match_like_the_services_routes_and_the_first_holds() -> None:
     for wrong in ("v1", "/v*", "post /x", "POST  /x"):
         with pytest.raises(ConfigurationError):
             Rules([Rule(wrong)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (Rule("/a", policies="auth"), {}),
+        (Rule("/a", policies=["auth"], skip=True), {}),
+        (Rule("/a", policies=["auth"]), {"authorize": False}),
+    ],
+)
+def test_policies_that_nobody_would_ask_about_are_a_mistake(rule: Rule, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="policies"):
+        Shield(None, environment="development", transport=FakeDecisions(), rules=[rule], **options)
+
+
+def test_the_user_of_a_token_is_the_services_word() -> None:
+    claims = Claims.read(pb.Claims(issuer="https://a", subject="ann", user="https://a~ann"))
+    assert claims.entries() == {"user": "https://a~ann"}
 
 
 def test_a_path_that_reads_in_two_ways_is_never_skipped() -> None:
@@ -176,6 +194,7 @@ def test_events_become_metrics_without_anything_that_a_client_sent(monkeypatch: 
         Unavailable("away", "closed"),
         BreakerChanged(True),
         LeaseEnded("lost"),
+        Settled("failed"),
     ):
         count(event)
     assert seen == [
@@ -187,6 +206,7 @@ def test_events_become_metrics_without_anything_that_a_client_sent(monkeypatch: 
         ("quotad.unavailable", {"cause": "away", "handled": "closed"}),
         ("quotad.breaker.changes", {"state": "open"}),
         ("quotad.leases.ended", {"state": "lost"}),
+        ("quotad.settlements", {"state": "failed"}),
     ]
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import httpx
 import pytest
-from support import BINARY, Program, Quotad, free_port, until
+from support import BINARY, Program, Quotad, eventually, free_port, settles_costs, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from quotad.v1 import decision_pb2 as pb
 
 EXAMPLE = Path(__file__).parents[1] / "example"
 ORIGIN = "https://app.example.com"
@@ -82,6 +85,11 @@ def uvicorn(quotad: Quotad) -> Iterator[Uvicorn]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def settles(quotad: Quotad) -> bool:
+    return settles_costs(quotad)
+
+
 def access_token(quotad: Quotad, user: str) -> str:
     import jwt
 
@@ -143,6 +151,38 @@ async def test_30_ai_calls_a_minute_pass_for_each_user(uvicorn: Uvicorn, quotad:
         broken = await http.get(f"{uvicorn.url}/broken")
         assert (broken.status_code, broken.headers["x-frame-options"]) == (500, "DENY")
         assert broken.headers["access-control-allow-origin"] == ORIGIN
+
+
+def used(quotad: Quotad, policy: str, user: str) -> int:
+    """By the service's own word: a peek."""
+    request = pb.CheckLimitRequest(policies=[policy], entries={"user": user}, cost=0)
+    with grpc.insecure_channel(quotad.target) as channel:
+        check = channel.unary_unary("/quotad.v1.DecisionService/CheckLimit")
+        answer = check(request.SerializeToString(), timeout=60, wait_for_ready=True)
+    status = pb.CheckLimitResponse.FromString(answer).decision.statuses[0]
+    return status.limit - status.remaining
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "tokens"), [("transcribe", "one two three", 3), ("translate", "one two", 2), ("speak", "hello", 5)]
+)
+async def test_an_ai_call_is_settled_to_the_tokens_that_it_took(
+    uvicorn: Uvicorn, quotad: Quotad, settles: bool, path: str, text: str, tokens: int
+) -> None:
+    if not settles:
+        pytest.skip("this quotad answers UNIMPLEMENTED to SettleCost")
+    user = f"tokens-{path}"
+    headers = {"authorization": f"Bearer {access_token(quotad, user)}"}
+    async with client() as http:
+        answers = await asyncio.gather(
+            *(http.post(f"{uvicorn.url}/ai/{path}", json={"text": text}, headers=headers) for _ in range(8))
+        )
+        wrong = await http.post(f"{uvicorn.url}/ai/{path}", json={"wrong": text}, headers=headers)
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert wrong.status_code == 422
+    # A body that FastAPI refuses never came to the model, and costs no token.
+    await eventually(lambda: used(quotad, "ai-tokens-per-user", user) == 8 * tokens)
+    assert used(quotad, "ai-per-user", user) == 9
 
 
 async def test_the_sixth_socket_of_a_user_is_refused_and_one_that_leaves_makes_room(

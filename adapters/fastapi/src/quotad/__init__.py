@@ -7,6 +7,7 @@
 names say. Nothing here computes a limit: decisions, headers and bodies are the service's answers.
 """
 
+from quotad.charge import Charge, SentResponse
 from quotad.claims import Claims
 from quotad.context import Context, current
 from quotad.decision import Decision, PolicyStatus
@@ -19,6 +20,7 @@ from quotad.shield import Shield
 
 __version__ = "0.1.0"
 __all__ = [
+    "Charge",
     "Claims",
     "ConfigurationError",
     "Context",
@@ -31,6 +33,7 @@ __all__ = [
     "PolicyStatus",
     "RateLimitExceeded",
     "Rule",
+    "SentResponse",
     "Shield",
     "current",
     "local",

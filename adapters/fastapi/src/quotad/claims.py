@@ -17,6 +17,8 @@ class Claims:
 
     issuer: str
     subject: str
+    user: str
+    """The entry `user` for this token; with several issuers it is not the subject alone."""
     token_id: str
     audience: tuple[str, ...]
     issued_at: int | None
@@ -37,6 +39,7 @@ class Claims:
         return cls(
             issuer=claims.issuer,
             subject=claims.subject,
+            user=claims.user,
             token_id=claims.token_id,
             audience=tuple(claims.audience),
             issued_at=claims.issued_at.seconds if claims.HasField("issued_at") else None,
@@ -48,8 +51,8 @@ class Claims:
     def entries(self) -> dict[str, str]:
         """`user`, and `claim:NAME` for every claim that is a text, a number or a truth value."""
         entries = {f"claim:{name}": text for name, value in self.all.items() if (text := claim_text(value)) is not None}
-        if self.subject:
-            entries["user"] = self.subject
+        if self.user:
+            entries["user"] = self.user
         return entries
 
 

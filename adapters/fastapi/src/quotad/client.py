@@ -14,7 +14,8 @@ from quotad.transport import Answered, Asked, Rpc, Transport
 
 
 class Client:
-    """Must never repeat a call that may have been sent: what it charged would be charged twice."""
+    """Must never repeat a call that may have been sent: what it charged would be charged twice. Who calls may,
+    where the call does no harm twice."""
 
     def __init__(self, transport: Transport, events: Events, notices: Notices) -> None:
         self._transport = transport

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import isawaitable
+from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
+from quotad.charge import SETTLE_SECONDS, Charge, SentResponse, Settle, checked_seconds
 from quotad.claims import Claims
 from quotad.client import holder, new_id
 from quotad.decision import Decision
 from quotad.entries import entries
 from quotad.errors import Cause, NoDecision, RateLimitExceeded
 from quotad.events import Decided
-from quotad.facts import client_of, http_request
+from quotad.facts import client_of, http_request, no_address
 from quotad.identity import shaped, spelling
 from quotad.leases import Ended, Lease
 from quotad.rules import Cost, Rule, Scope
@@ -43,6 +48,8 @@ class Context:
     rule: Rule
     route: str = ""
     claims: Claims | None = None
+    client_address: str | None = None
+    """What `Authorize` said; None while it has not answered."""
     is_unchecked: bool = False
     is_over: bool = False
     authorized: Decision | None = None
@@ -51,15 +58,24 @@ class Context:
     leases: list[Lease] = field(default_factory=list)
     on_lease_end: Callable[[Ended], None] | None = None
     on_lease: Callable[[], None] | None = None
+    unsettled: list[tuple[Charge, Settle, Any]] = field(default_factory=list)
+    """What is settled when the response is out, by which function of which request."""
 
     async def authorize(self) -> Decision:
         """Token, limits and lease by the service's routes, in one call."""
         offer = pb.AuthorizeRequest.ConnectionOffer(lease_id=new_id(), holder=holder())
         request = pb.AuthorizeRequest(
-            domain=self.settings.domain, http=http_request(self.scope), request_id=new_id(), connection=offer
+            domain=self.settings.domain,
+            http=http_request(self.scope),
+            request_id=new_id(),
+            connection=offer,
+            policies=self.rule.policies,
         )
         if self.rule.cost is not None:
             request.cost = await cost_of(self.rule.cost, self.scope)
+        settle = self.rule.settle if self.scope["type"] == "http" else None
+        if settle is not None and (request.cost or self.rule.cost is None):
+            request.settle_within.CopyFrom(duration(self.rule.settle_within))
         began = time.monotonic()
         try:
             answer = await self._ask(AUTHORIZE, request)
@@ -69,12 +85,14 @@ class Context:
             self.forbid_identity()
             return self.authorized
         decision = self.authorized = Decision.read(answer.decision, is_secured=True)
-        self.route = answer.route
+        self.route, self.client_address = answer.route, answer.client_address
         self._told(AUTHORIZE, decision, began)
+        if settle is not None:
+            self.unsettled.append((Charge(decision), settle, self.scope))
         if answer.HasField("claims"):
             self.claims = Claims.read(answer.claims)
         if answer.HasField("lease"):
-            self._hold(self._terms(decision, offer), answer.lease)
+            self._hold(answer.lease)
         self.runtime.identity.update(spelling(name) for name in answer.remove_headers)
         headers = shaped(self.scope["headers"], answer.upstream_headers, answer.remove_headers)
         self.scope["headers"] = headers
@@ -86,15 +104,45 @@ class Context:
         """Charges these policies, all or none. Raises `RateLimitExceeded` when one refuses, or nobody answers and
         the rule says closed."""
         units = None if cost is None else await cost_of(cost, self.scope)
-        decision = await self._check(policies, units, entries)
-        self._carry(decision)
-        if not decision.allowed:
-            raise RateLimitExceeded(decision)
-        return decision
+        return (await self._charge(policies, units, entries, None)).decision
+
+    async def check_and_settle(
+        self,
+        *policies: str,
+        cost: int | None,
+        entries: Mapping[str, str] | None,
+        settle: tuple[Settle, Any],
+        settle_within: float,
+    ) -> Decision:
+        """As `check`, with the cost as an estimate that `settle` mends when the response is out: a function, and the
+        request that it is given."""
+        charge = await self._charge(policies, cost, entries, settle_within)
+        self.unsettled.append((charge, *settle))
+        return charge.decision
+
+    @asynccontextmanager
+    async def reserve(
+        self,
+        *policies: str,
+        cost: int | None = None,
+        entries: Mapping[str, str] | None = None,
+        settle_within: float = SETTLE_SECONDS,
+    ) -> AsyncIterator[Charge]:
+        """Charges an estimate, as `check` does; at the end of the block what `Charge.settle` was told. A block that
+        raises or is cancelled leaves it charged."""
+        charge = await self._charge(policies, cost, entries, checked_seconds(settle_within))
+        yield charge
+        self.runtime.settler.send(charge)
+
+    def settle(self, response: SentResponse) -> None:
+        """The response is out: settles what waits for that, once."""
+        unsettled, self.unsettled = self.unsettled, []
+        for charge, settle, request in unsettled:
+            self.runtime.settler.after(charge, settle, request, response)
 
     async def peek(self, *policies: str, entries: Mapping[str, str] | None = None) -> Decision:
         """What a check would say now; charges nothing and raises nothing."""
-        return await self._check(policies, 0, entries)
+        return await self._check(policies, 0, entries, None)
 
     async def lease(self, *policies: str, entries: Mapping[str, str] | None = None) -> Lease:
         """Takes a lease that ends with the transport at the latest. Raises `RateLimitExceeded` when there is none."""
@@ -125,7 +173,7 @@ class Context:
         self._carry(decision)
         if not decision.allowed:
             raise RateLimitExceeded(decision)
-        return self._hold(connection, answer.lease)
+        return self._hold(answer.lease)
 
     def give_back(self, lease: Lease | None = None) -> None:
         """One lease, or all of this request's; harmless when they are given back already."""
@@ -152,16 +200,42 @@ class Context:
 
     @property
     def client(self) -> str:
-        """The client's address by the trusted proxies; empty when there is none."""
+        """The client's address: what the service found; where it was not asked, by `trusted_proxies` here. Empty when
+        nobody knows it."""
+        if self.client_address is not None:
+            if not self.client_address:
+                no_address(self.settings.notices)
+            return self.client_address
         return client_of(self.scope, self.settings.trusted, self.settings.notices)
 
-    async def _check(self, policies: tuple[str, ...], units: int | None, entries: Mapping[str, str] | None) -> Decision:
+    async def _charge(
+        self,
+        policies: tuple[str, ...],
+        units: int | None,
+        entries: Mapping[str, str] | None,
+        settle_within: float | None,
+    ) -> Charge:
+        # A peek charges nothing, so there is nothing to settle.
+        decision = await self._check(policies, units, entries, None if units == 0 else settle_within)
+        self._carry(decision)
+        if not decision.allowed:
+            raise RateLimitExceeded(decision)
+        return Charge(decision)
+
+    async def _check(
+        self,
+        policies: tuple[str, ...],
+        units: int | None,
+        entries: Mapping[str, str] | None,
+        settle_within: float | None,
+    ) -> Decision:
         request = pb.CheckLimitRequest(
             domain=self.settings.domain,
             policies=policies,
             entries=self.facts(entries),
             request_id=new_id(),
             cost=units,
+            settle_within=None if settle_within is None else duration(settle_within),
         )
         began = time.monotonic()
         try:
@@ -169,8 +243,6 @@ class Context:
         except NoDecision as error:
             return self._without_answer(error, 1 if units is None else units)
         decision = Decision.read(answer.decision)
-        if decision.reason == "partition_missing":
-            self.settings.notices.once("W103", f"{', '.join(policies)}: the request lacks what it is counted by")
         self._told(CHECK_LIMIT, decision, began)
         return decision
 
@@ -183,6 +255,10 @@ class Context:
 
     def _told(self, rpc: Rpc[Asked, Answered], decision: Decision, began: float) -> None:
         names = tuple(status.policy for status in decision.statuses)
+        if decision.reason == "partition_missing":
+            self.settings.notices.once(
+                "W103", f"{', '.join(names) or rpc.name}: the request lacks what it is counted by"
+            )
         seconds = time.monotonic() - began
         event = Decided(rpc.name, decision.allowed, decision.reason, decision.mode, self.route, names, seconds)
         self.runtime.events.emit(event)
@@ -194,19 +270,8 @@ class Context:
         unchecked = Unchecked(choice, self.scope, self.client)
         return unchecked.decide(error, cost, self.settings.bodies, self.runtime.events)
 
-    def _terms(self, decision: Decision, offer: pb.AuthorizeRequest.ConnectionOffer) -> pb.Connection:
-        """What renews the lease of an `Authorize`. The answer does not say it, so it is put together from what does."""
-        return pb.Connection(
-            domain=self.settings.domain,
-            policies=[status.policy for status in decision.statuses if status.is_concurrency],
-            entries=self.facts(),
-            lease_id=offer.lease_id,
-            holder=offer.holder,
-            token=self.claims.reference if self.claims is not None else None,
-        )
-
-    def _hold(self, connection: pb.Connection, granted: pb.Lease) -> Lease:
-        lease = self.runtime.keeper.hold(connection, granted, self._lease_ended)
+    def _hold(self, granted: pb.Lease) -> Lease:
+        lease = self.runtime.keeper.hold(granted, self._lease_ended)
         if self.is_over:
             self.runtime.keeper.release(lease)
             return lease
@@ -218,6 +283,11 @@ class Context:
     def _lease_ended(self, how: Ended) -> None:
         if how is not Ended.RELEASED and self.on_lease_end is not None:
             self.on_lease_end(how)
+
+
+def duration(seconds: float) -> Duration:
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1_000_000_000))
 
 
 async def cost_of(cost: Cost, scope: Scope) -> int:

@@ -45,6 +45,8 @@ class Decision:
     statuses: Sequence[PolicyStatus] = ()
     is_secured: bool = False
     """Whether `headers` hold the service's security headers, as those of `Authorize` do."""
+    reservation: pb.Reservation | None = field(default=None, repr=False, compare=False)
+    """What settles the charge, where the request was to be settled later. For nobody else's eyes."""
 
     @classmethod
     def read(cls, answer: pb.Decision, *, is_secured: bool = False) -> Decision:
@@ -60,6 +62,7 @@ class Decision:
             retry_after=seconds(answer.retry_after) if answer.HasField("retry_after") else None,
             statuses=[status_of(status) for status in answer.statuses],
             is_secured=is_secured,
+            reservation=answer.reservation if answer.HasField("reservation") else None,
         )
 
     def __bool__(self) -> bool:

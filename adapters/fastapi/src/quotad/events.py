@@ -42,7 +42,14 @@ class LeaseEnded:
     state: str
 
 
-Event = Decided | Unavailable | BreakerChanged | LeaseEnded
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A reservation's end. `state`: settled; or too_late or failed, and it stays charged."""
+
+    state: str
+
+
+Event = Decided | Unavailable | BreakerChanged | LeaseEnded | Settled
 
 
 class Events:

@@ -53,12 +53,16 @@ def http_request(scope: dict[str, Any]) -> pb.HttpRequest:
 
 
 def client_of(scope: dict[str, Any], trusted: Sequence[Network], notices: Notices) -> str:
-    """The client's address for a check that the application asks for; empty when there is none."""
+    """The client's address where the service has not said it; empty when there is none."""
     forwarded = values(scope["headers"], b"x-forwarded-for")
     if forwarded and not trusted:
         notices.once("W101", "X-Forwarded-For came, and trusted_proxies is empty: every client counts as the proxy")
     address = client_address(peer(scope), forwarded, trusted)
     if address is None:
-        notices.once("W104", "a request without a client address: policies by `ip` refuse it")
+        no_address(notices)
         return ""
     return str(address)
+
+
+def no_address(notices: Notices) -> None:
+    notices.once("W104", "a request without a client address: policies by `ip` refuse it")

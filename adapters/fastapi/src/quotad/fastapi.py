@@ -4,8 +4,8 @@
     @app.post("/translate", dependencies=[limit("ai-per-user", cost=3)])
 
 A request that the service's routes already limit needs none of this: `Shield` asks once, before the application. Each
-`limit` asks once more, because the policies of the service's routes cannot be named by an application; who uses only
-`limit` gives `Shield(..., authorize=False)` and has one call a request too.
+`limit` asks once more, because which handler will run is not known before; `Rule(..., policies=[...])` asks in the one
+call. Who uses only `limit` gives `Shield(..., authorize=False)` and has one call a request too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from quotad.charge import SETTLE_SECONDS, Actual, Charge, SentResponse, checked_seconds
 from quotad.claims import Claims
 from quotad.context import Context, current
 from quotad.decision import Decision
@@ -33,19 +34,37 @@ Units = int | Callable[[HTTPConnection], int | Awaitable[int]]
 Skip = Callable[[HTTPConnection], bool | Awaitable[bool]]
 
 
-def limit(*policies: str, cost: Units | None = None, entries: Entries | None = None, skip: Skip | None = None) -> Any:
+def limit(
+    *policies: str,
+    cost: Units | None = None,
+    entries: Entries | None = None,
+    skip: Skip | None = None,
+    settle: Callable[[HTTPConnection, SentResponse], Actual | Awaitable[Actual]] | None = None,
+    settle_within: float = SETTLE_SECONDS,
+) -> Any:
     """A dependency that charges these policies, all or none, and raises `RateLimitExceeded`.
 
     `cost`, `entries` and `skip` may be functions of the request, or of the WebSocket before it is accepted. By
     themselves the entries are `ip`, `user`, `claim:NAME`, `method` and `route`.
+
+    With `settle` the cost is an estimate. When the response is out whole, `settle` says what the request really cost; a
+    handler that raises, or whose client leaves, leaves the estimate charged. A socket has no response: use `reserve`.
     """
+    checked_seconds(settle_within)
 
     async def dependency(connection: HTTPConnection) -> None:
         if skip is not None and await settled(skip(connection)):
             return
         units = await settled(cost(connection)) if callable(cost) else cost
         more = await settled(entries(connection)) if callable(entries) else entries
-        await of(connection).check(*policies, cost=units, entries=more)
+        context = of(connection)
+        if settle is None or connection.scope["type"] != "http":
+            await context.check(*policies, cost=units, entries=more)
+            return
+        units = None if units is None else max(0, units)
+        await context.check_and_settle(
+            *policies, cost=units, entries=more, settle=(settle, connection), settle_within=settle_within
+        )
 
     return Depends(dependency)
 
@@ -91,6 +110,21 @@ async def check(*policies: str, cost: int | None = None, entries: Mapping[str, s
 async def peek(*policies: str, entries: Mapping[str, str] | None = None) -> Decision:
     """Inside a handler: what a check would say now. Charges nothing."""
     return await current().peek(*policies, entries=entries)
+
+
+def reserve(
+    *policies: str,
+    cost: int | None = None,
+    entries: Mapping[str, str] | None = None,
+    settle_within: float = SETTLE_SECONDS,
+) -> AbstractAsyncContextManager[Charge]:
+    """Inside a handler: charges an estimate for the block, which says by `Charge.settle` what it really was. A block
+    that raises or is cancelled leaves the estimate charged. Raises `RateLimitExceeded`.
+
+        async with reserve("ai-per-user", cost=100) as charge:
+            charge.settle((await answer(prompt)).tokens)
+    """
+    return current().reserve(*policies, cost=cost, entries=entries, settle_within=settle_within)
 
 
 @asynccontextmanager
@@ -140,4 +174,5 @@ __all__ = [
     "limited",
     "optional_claims",
     "peek",
+    "reserve",
 ]

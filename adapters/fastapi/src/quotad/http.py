@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 from quotad.cancel import Cancel
+from quotad.charge import SentResponse
 from quotad.context import Context, entered
 from quotad.decision import Headers
 from quotad.errors import ConnectionEnded, RateLimitExceeded
@@ -59,6 +60,8 @@ class Exchange:
         self._pump = Pump(receive, self._gone)
         self._cancel = Cancel()
         self._status: int | None = None
+        self._headers: Headers = []
+        self._size = 0
         self._is_stream = False
         self._is_over = False
         self._ended: Ended | None = None
@@ -72,6 +75,7 @@ class Exchange:
 
         try:
             await entered(self._context, call)
+            self._settle()
         except asyncio.CancelledError:
             if not self._cancel.swallow():
                 raise
@@ -101,13 +105,25 @@ class Exchange:
         if kind == "http.response.start":
             self._status = message["status"]
             headers: Headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+            self._headers = headers
             self._is_stream = (first(headers, b"content-type") or "").startswith("text/event-stream")
             dressed = self._face.dress(headers, self._context.authorized, self._context.decisions)
             message = {**message, "headers": dressed}
+        elif kind == "http.response.body":
+            self._size += len(message.get("body", b""))
         await self._to_client(message)
         if (kind == "http.response.body" and not message.get("more_body", False)) or kind == "http.response.pathsend":
             self._is_over = True
             self._context.give_back()
+            # After a 5xx the application may still raise, and what raises stays charged.
+            if self._status is not None and self._status < 500:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Of a response that is out whole; again it does nothing."""
+        if self._is_over and self._status is not None:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
+            self._context.settle(SentResponse(self._status, headers, self._size))
 
     def _gone(self) -> None:
         """The client has left: what it held is free, whatever the handler still does."""

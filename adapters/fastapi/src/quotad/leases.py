@@ -44,7 +44,7 @@ class Ended(Enum):
 
 
 class Lease:
-    """One held lease. `connection` is what renews and releases it."""
+    """One held lease. `connection` is what renews and releases it, as the service gave it."""
 
     def __init__(self, connection: pb.Connection, on_end: Callable[[Ended], None]) -> None:
         self.connection = connection
@@ -73,8 +73,8 @@ class Keeper:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, connection: pb.Connection, granted: pb.Lease, on_end: Callable[[Ended], None]) -> Lease:
-        lease = Lease(connection, on_end)
+    def hold(self, granted: pb.Lease, on_end: Callable[[Ended], None]) -> Lease:
+        lease = Lease(granted.connection, on_end)
         lease.renew_at = self._now() + seconds(granted.renew_after)
         self._held[lease.id] = lease
         if lease.renew_at < self._due:
@@ -189,6 +189,7 @@ class Keeper:
         if lease.ended is not None:
             self.spawn(self._give_back(lease.connection))
         elif answer.HasField("lease"):
+            lease.connection = answer.lease.connection
             lease.renew_at = self._now() + seconds(answer.lease.renew_after)
         else:
             revoked = answer.decision.reason == pb.REASON_TOKEN_REVOKED

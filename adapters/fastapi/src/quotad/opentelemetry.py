@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from opentelemetry.metrics import get_meter
 
-from quotad.events import BreakerChanged, Decided, Event, LeaseEnded, Unavailable
+from quotad.events import BreakerChanged, Decided, Event, LeaseEnded, Settled, Unavailable
 
 
 class OpenTelemetry:
@@ -22,6 +22,7 @@ class OpenTelemetry:
         self._unavailable = meter.create_counter("quotad.unavailable", description="Requests without an answer")
         self._breaker = meter.create_counter("quotad.breaker.changes")
         self._leases = meter.create_counter("quotad.leases.ended")
+        self._settlements = meter.create_counter("quotad.settlements")
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -36,3 +37,5 @@ class OpenTelemetry:
                 self._breaker.add(1, {"state": "open" if event.is_open else "closed"})
             case LeaseEnded():
                 self._leases.add(1, {"state": event.state})
+            case Settled():
+                self._settlements.add(1, {"state": event.state})

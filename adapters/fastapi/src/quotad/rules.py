@@ -1,6 +1,6 @@
 """What the application says about its own paths: what to do without an answer, costs, what to leave alone.
 
-Limits are not written here. They belong to the service's policies and routes.
+Limits are not written here. They belong to the service's policies; which of them hold, its routes or `policies` say.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from quotad.charge import SETTLE_SECONDS, Settle
 from quotad.errors import ConfigurationError
 from quotad.local import Local
 
@@ -40,14 +41,21 @@ class Rule:
     """`path`: `/exact`, `/v1/*` for one segment, `/v1/**` for any depth; methods before it: `POST,PUT /v1/**`.
 
     The first rule that matches holds; what it leaves None is the Shield's own. `skip` asks nothing about the request.
+    `policies` are consulted beside those of the service's route, in the same call; one that counts connections holds
+    the socket or response. `cost` is for all of them.
     """
 
     path: str
+    policies: Sequence[str] = ()
     on_unavailable: OnUnavailable | None = None
     cost: Cost | None = None
     deadline: float | None = None
     skip: bool = False
     messages: Messages | None = None
+    settle: Settle | None = None
+    """Of responses: a function of the ASGI scope and the `SentResponse` that says what the request really cost. Then
+    `cost` is an estimate, which stays charged where nobody settles it."""
+    settle_within: float = SETTLE_SECONDS
     headers: tuple[tuple[str, str | None], ...] = ()
     """Changes to the response's headers on these paths; None takes one away."""
 

@@ -14,6 +14,7 @@ from quotad.client import Client
 from quotad.events import Events
 from quotad.leases import Keeper
 from quotad.settings import Settings
+from quotad.settle import Settler
 from quotad.transport import GrpcTransport
 
 WARM_SECONDS = 1.0
@@ -28,6 +29,7 @@ class Runtime:
         transport = settings.transport or GrpcTransport(settings.target, settings.credentials)
         self.client = Client(transport, self.events, settings.notices)
         self.keeper = Keeper(self.client, self.events)
+        self.settler = Settler(self.client, self.events, self.keeper.spawn)
         self.identity = set(settings.identity)
         """Headers that clients may not send, by their letters and digits: those of the settings, and what the service
         has named since. Bounded by the service's configuration, because a client's spellings of one are one."""

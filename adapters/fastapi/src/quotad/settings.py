@@ -11,6 +11,7 @@ import grpc
 
 from quotad.address import Network, networks
 from quotad.bodies import Bodies
+from quotad.charge import checked_seconds
 from quotad.cors import Cors, Environment, cors_for
 from quotad.decision import Decision
 from quotad.errors import ConfigurationError
@@ -53,7 +54,8 @@ class Options(TypedDict, total=False):
     identity_headers: Sequence[str]
     """Names that clients may not send while the service cannot say which. Default x-user-id, as in the service."""
     trusted_proxies: Sequence[str]
-    """For checks by `ip` that the application asks for. Routes use the service's own list."""
+    """For the client's address where the service has not said it: with `authorize=False`, on skipped paths, without an
+    answer. Else the service's own list holds."""
     error: ErrorBuilder
     """Makes the body of refusals."""
     error_body: Literal["uniform", "problem"]
@@ -122,7 +124,7 @@ class Settings:
             target=target,
             environment=environment,
             cors=read_cors(environment, options),
-            rules=Rules([checked(rule) for rule in options.get("rules", ())]),
+            rules=Rules([checked(rule, options.get("authorize", True)) for rule in options.get("rules", ())]),
             on_unavailable=on_unavailable,
             authorize=options.get("authorize", True),
             domain=options.get("domain", ""),
@@ -161,9 +163,18 @@ def choice(value: OnUnavailable) -> OnUnavailable:
     return value
 
 
-def checked(rule: Rule) -> Rule:
+def checked(rule: Rule, authorize: bool) -> Rule:
+    if isinstance(rule.policies, str):
+        raise ConfigurationError(f"rule {rule.path!r}: policies is one text; write a list")
+    if rule.policies and (rule.skip or not authorize):
+        why = "skip" if rule.skip else "authorize=False"
+        raise ConfigurationError(f"rule {rule.path!r}: with {why} nobody is asked about its policies")
+    if rule.settle is not None and (rule.skip or not authorize):
+        why = "skip" if rule.skip else "authorize=False"
+        raise ConfigurationError(f"rule {rule.path!r}: with {why} nothing is charged that it could settle")
     if rule.on_unavailable is not None:
         choice(rule.on_unavailable)
+    checked_seconds(rule.settle_within)
     if isinstance(rule.cost, int) and rule.cost < 0:
         raise ConfigurationError(f"rule {rule.path!r}: cost {rule.cost} is below 0")
     return rule

@@ -4,9 +4,11 @@ applications, of the router (404, 405) and of the error handler (500) too."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Unpack
 
 from quotad import http, sockets
+from quotad.charge import Charge
 from quotad.context import Context
 from quotad.decision import Decision
 from quotad.errors import RateLimitExceeded
@@ -68,6 +70,12 @@ class Shield:
     ) -> Decision:
         """As `Context.check`, outside of a request."""
         return await self.outside().check(*policies, cost=cost, entries=entries)
+
+    def reserve(
+        self, *policies: str, cost: int | None = None, entries: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[Charge]:
+        """As `Context.reserve`, outside of a request."""
+        return self.outside().reserve(*policies, cost=cost, entries=entries)
 
     async def revoke_subject(self, issuer: str, subject: str) -> bool:
         """Everything issued to this subject so far is refused from now on; its sockets of this process close at once,

@@ -37,6 +37,7 @@ ACQUIRE = Rpc("AcquireConnection", pb.AcquireConnectionRequest, pb.AcquireConnec
 RENEW = Rpc("RenewConnections", pb.RenewConnectionsRequest, pb.RenewConnectionsResponse)
 RELEASE = Rpc("ReleaseConnection", pb.ReleaseConnectionRequest, pb.ReleaseConnectionResponse)
 REVOKE = Rpc("RevokeToken", pb.RevokeTokenRequest, pb.RevokeTokenResponse)
+SETTLE = Rpc("SettleCost", pb.SettleCostRequest, pb.SettleCostResponse)
 
 
 class Transport(Protocol):
