@@ -8,6 +8,8 @@ readonly VENV=$CACHE/venv
 readonly ENVOY_VENV=$CACHE/envoy
 # So has the FastAPI adapter, whose tests want frameworks and tools of their own.
 readonly FASTAPI_VENV=$CACHE/fastapi
+# The browser's tests find their packages beside them; git ignores the folder.
+readonly BROWSER_MODULES=$PWD/adapters/browser/node_modules
 readonly ENVOY=1.40.0
 readonly GRPCURL=v1.9.3
 readonly CARGO_FUZZ=0.13.2
@@ -34,12 +36,13 @@ set_up() {
   exec 9>"$CACHE/set-up.lock"
   flock 9
   need_tools
-  local step fuzz=no servers=no wheels=no envoy=no fastapi=no
+  local step fuzz=no servers=no wheels=no envoy=no fastapi=no browser=no
   for step in "$@"; do
     case $step in
       fmt | clippy | unit | tidy | docs) ;;
       fuzz) fuzz=yes ;;
       fastapi) fastapi=yes ;;
+      browser) fastapi=yes browser=yes ;;
       buf) wheels=yes ;;
       envoy) servers=yes wheels=yes envoy=yes ;;
       *) servers=yes wheels=yes ;;
@@ -68,6 +71,13 @@ set_up() {
     redis_server
     export QUOTAD_REDIS7
     once fastapi "${FASTAPI[*]}" "$FASTAPI_VENV/bin/pytest" install_fastapi
+  fi
+  if [[ $browser == yes ]]; then
+    debian_chromium
+    export QUOTAD_CHROMIUM
+    command -v openssl >/dev/null || debian openssl openssl
+    need_node
+    once browser "$(sha256sum <adapters/browser/package-lock.json)" "$BROWSER_MODULES/playwright-core/cli.js" install_browser
   fi
   if [[ $fuzz == yes ]]; then
     once cargo-fuzz "$CARGO_FUZZ" "$CACHE/cargo/bin/cargo-fuzz" install_cargo_fuzz
@@ -114,6 +124,19 @@ need_tools() {
 
 need_python() {
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then debian python python3 python3-venv; fi
+}
+
+# What is installed decides by its lock file which versions it takes; it wants Node 20.
+need_node() {
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then debian node nodejs npm; fi
+  local major
+  major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+  ((major >= 20)) || broken node "$(node --version) is older than 20; install a newer Node"
+}
+
+install_browser() {
+  # Without the scripts of the packages: none is needed, and one of them reports home.
+  npm ci --prefix adapters/browser --ignore-scripts --no-audit --no-fund --no-update-notifier
 }
 
 install_envoy() {
@@ -164,6 +187,14 @@ redis_server() {
   if [[ -n $QUOTAD_REDIS7 ]]; then return; fi
   debian redis-server redis-server
   QUOTAD_REDIS7=$(command -v redis-server) || broken redis-server "it is not there after its installation"
+}
+
+# Debian's own browser; the driver of the tests would download another.
+debian_chromium() {
+  QUOTAD_CHROMIUM=${QUOTAD_CHROMIUM:-$(command -v chromium || true)}
+  if [[ -n $QUOTAD_CHROMIUM ]]; then return; fi
+  debian chromium chromium
+  QUOTAD_CHROMIUM=$(command -v chromium) || broken chromium "it is not there after its installation"
 }
 
 # debian NAME PACKAGE...: installs, without starting any service.

@@ -1,10 +1,11 @@
-//! The command line: what it accepts, and the two commands that are clients of a running quotad.
+//! The command line: what it accepts, and the commands that ask a running quotad or application.
 //!
 //! Promise: exit codes are 0 allow or done, 1 deny, 2 error; answers go to standard output, trouble to standard
 //! error; every command can answer in JSON with names that stay.
 //!
 //! Must never: read the environment (the configuration does), or print past the given [`Screen`].
 
+pub mod audit;
 pub mod bench;
 pub mod check;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub mod span;
 pub mod table;
 pub mod words;
 
+pub use self::audit::audit;
 pub use self::bench::bench;
 pub use self::check::check;
 pub use self::screen::{Colour, Screen};
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 /// Allowed, or done.
 pub const EXIT_ALLOW: u8 = 0;
-/// Denied, or the bench found more admitted than promised.
+/// Denied; or the bench found more admitted than promised; or a check of the audit failed.
 pub const EXIT_DENY: u8 = 1;
 /// No decision could be made.
 pub const EXIT_ERROR: u8 = 2;
@@ -44,10 +46,11 @@ Examples:
   quotad --ratelimit-env                               serve in the place of envoyproxy/ratelimit
   quotad token mint --subject alice                    a token to try with
   quotad config check config/quotad.yaml               every mistake, with line and hint
+  quotad audit --url https://app.example.com           what of it is weaker than it need be?
   quotad bench --keys 1000 --duration 10s              how fast is it here?
 
 Exit codes:
-  0  allowed, or done       1  denied       2  error; standard error says what failed
+  0  allowed, or done       1  denied, or a check of the audit failed       2  error; standard error says what failed
 
 Environment (over the file, under the flags):
   QUOTAD_CONFIG          the configuration file           QUOTAD_STORE_URL       as --store
@@ -80,6 +83,9 @@ pub enum Command {
     /// Load a running quotad; measure latency, and check that it never admits too much
     #[command(after_help = bench::AFTER_HELP)]
     Bench(bench::BenchArgs),
+    /// Tell what of the configuration, and of the application behind it, is weaker than it need be
+    #[command(after_help = audit::AFTER_HELP)]
+    Audit(audit::AuditArgs),
     /// Make tokens to try with
     #[command(subcommand)]
     Token(TokenCommand),
@@ -227,6 +233,10 @@ impl Args {
                 mint.config = mint.config.or(before.config);
                 Ok(Command::Token(TokenCommand::Mint(mint)))
             }
+            Command::Audit(mut audit) if before.is_config_only() => {
+                audit.config = audit.config.or(before.config);
+                Ok(Command::Audit(audit))
+            }
             other if before == ServeArgs::default() => Ok(other),
             _ => Err(Self::command().error(
                 ErrorKind::ArgumentConflict,
@@ -314,12 +324,15 @@ mod tests {
             panic!("mints");
         };
         assert_eq!(mint.config, Some("a".into()));
+        let Command::Audit(audit) = parse("quotad --config a audit").unwrap() else { panic!("audits") };
+        assert_eq!((audit.config, audit.tries), (Some("a".into()), 20));
         assert_eq!(mint.expires_in, Duration::from_secs(3_600));
     }
 
     #[test]
     fn a_flag_without_effect_is_refused() {
         assert!(refused("quotad --store memory: check a=b").contains("no effect"));
+        assert!(refused("quotad audit --origin https://a.example").contains("--url"));
         assert!(refused("quotad --threads 2 token mint --subject x").contains("no effect"));
     }
 

@@ -149,6 +149,18 @@ impl Config {
         &self.document.name
     }
 
+    /// The policies as written, in the order of the file.
+    #[must_use]
+    pub fn policy_specs(&self) -> &[PolicySpec] {
+        &self.policy_specs
+    }
+
+    /// The routes as written, in the order of the file.
+    #[must_use]
+    pub fn route_specs(&self) -> &[RouteSpec] {
+        &self.routes
+    }
+
     /// What it holds: `4 policies, 3 routes, 1 issuer`.
     #[must_use]
     pub fn summary(&self) -> String {

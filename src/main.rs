@@ -4,7 +4,7 @@
 
 use clap::Parser as _;
 use mimalloc::MiMalloc;
-use quotad::app::commands::{check_config, load, mint_token, source};
+use quotad::app::commands::{audit, check_config, load, mint_token, source};
 use quotad::cli::{self, Args, Colour, Command, ConfigCommand, EXIT_ERROR, Screen, ServeArgs, TokenCommand};
 use quotad::config::{Environment, LogFormat};
 use quotad::{app, telemetry};
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Token(TokenCommand::Mint(args)) => Ok(mint_token(&args, &mut screen)),
         Command::Serve(args) => serve(&args, &mut screen),
         Command::Check(args) => run(cli::check(&args, &mut screen)),
+        Command::Audit(args) => run(audit(&args, &mut screen)),
         Command::Bench(args) => run(cli::bench(&args, &mut screen)),
     };
     ExitCode::from(code.unwrap_or_else(|error| {

@@ -37,6 +37,7 @@ mod verifier;
 
 pub use algorithm::{Algorithm, Family};
 pub use claims::Claims;
+pub use fetch::{HttpsClient, Schemes, https_client};
 pub use form::MAX_TOKEN_BYTES;
 pub use good::{Good, Refusal};
 pub use load::Keys;

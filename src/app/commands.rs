@@ -1,8 +1,9 @@
-//! The commands that need a configuration and no server: `config check` and `token mint`.
+//! The commands that need a configuration and no server of ours: `config check`, `audit` and `token mint`.
 
 use super::rate_limits::conflicts;
 use super::verifier;
-use crate::cli::{ConfigCheckArgs, EXIT_ALLOW, EXIT_ERROR, MintArgs, Screen, ServeArgs};
+use crate::cli::audit::AuditArgs;
+use crate::cli::{self, ConfigCheckArgs, EXIT_ALLOW, EXIT_ERROR, MintArgs, Screen, ServeArgs};
 use crate::config::{self, Config, Environment, Mistakes, Overrides, Source};
 use crate::engine::issuer::{IssuerSpec, KeySource};
 use crate::engine::units::Micros;
@@ -61,6 +62,17 @@ pub fn check_config(args: &ConfigCheckArgs, screen: &mut Screen<'_>) -> u8 {
         }
         Err(mistakes) => {
             screen.print(&format!("{mistakes}\n"));
+            EXIT_ERROR
+        }
+    }
+}
+
+/// `quotad audit`: what holds and is weaker than it need be. A configuration with mistakes has none to audit.
+pub async fn audit(args: &AuditArgs, screen: &mut Screen<'_>) -> u8 {
+    match load(&source(args.config.clone(), &ServeArgs::default())) {
+        Ok(config) => cli::audit(args, &config, screen).await,
+        Err(mistakes) => {
+            screen.report(&mistakes.to_string());
             EXIT_ERROR
         }
     }

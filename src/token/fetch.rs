@@ -15,12 +15,29 @@ use std::time::Duration;
 
 /// Which schemes are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Schemes {
+pub enum Schemes {
     /// Only https.
     Https,
-    /// Http too, for a server that a test runs itself.
-    #[cfg(test)]
+    /// Http too, for an application that an operator names by hand. Never for a key set.
     Any,
+}
+
+/// A client that follows no redirect and keeps no connection.
+pub type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// The one place where such a client is made.
+///
+/// # Errors
+/// The system's certificate roots cannot be read.
+pub fn https_client(schemes: Schemes) -> Result<HttpsClient, std::io::Error> {
+    let builder = HttpsConnectorBuilder::new().with_native_roots()?;
+    let builder = match schemes {
+        Schemes::Https => builder.https_only(),
+        Schemes::Any => builder.https_or_http(),
+    };
+    let connector = builder.enable_http1().build();
+    // Minutes lie between two fetches; a connection kept for that long would only go stale.
+    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
 
 /// Why nothing was fetched.
@@ -46,22 +63,13 @@ pub(super) enum FetchError {
 
 /// An https client.
 pub(super) struct Fetcher {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: HttpsClient,
 }
 
 impl Fetcher {
     /// Reads the system's certificate roots.
     pub(super) fn new(schemes: Schemes) -> Result<Self, FetchError> {
-        let builder = HttpsConnectorBuilder::new().with_native_roots().map_err(FetchError::Roots)?;
-        let builder = match schemes {
-            Schemes::Https => builder.https_only(),
-            #[cfg(test)]
-            Schemes::Any => builder.https_or_http(),
-        };
-        let connector = builder.enable_http1().build();
-        // Minutes lie between two fetches; a connection kept for that long would only go stale.
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(Self { client })
+        Ok(Self { client: https_client(schemes).map_err(FetchError::Roots)? })
     }
 
     /// Fetches at most `most` bytes; the whole exchange, name look-up to last byte, takes no longer than `patience`.

@@ -46,6 +46,28 @@ fn check_prints_a_table_or_json_and_says_the_outcome_by_its_exit_code() {
 }
 
 #[test]
+fn audit_says_by_its_exit_code_whether_a_check_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quotad.yaml");
+    let audit = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        output_in_time(quotad().args(["audit", "--config"]).arg(&file))
+    };
+    let good = audit(&shipped());
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good));
+    assert!(text(&good).contains("log-in-limit") && text(&good).contains(", 0 fail, "), "{}", text(&good));
+    let open = audit(&shipped().replace("trusted_proxies: []", "trusted_proxies: [0.0.0.0/0]"));
+    assert_eq!(open.status.code(), Some(1), "{}", text(&open));
+    assert!(text(&open).contains("fail    trusted-proxies"), "{}", text(&open));
+    assert!(text(&open).contains("remedy: "), "{}", text(&open));
+    let broken = audit("policies: 3");
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&broken.stderr).contains("policies"));
+    // The key of the shipped configuration is made by a start, not by an audit.
+    assert!(!folder.path().join("data").exists());
+}
+
+#[test]
 fn the_readmes_grpcurl_lines_work_without_proto_files() {
     let server = Quotad::start(&shipped());
     let call = |body: &str, method: &str| {
