@@ -21,7 +21,7 @@ pub(super) enum SiteError {
     #[error("no answer from {url} within {patience:?}")]
     Timeout { url: Uri, patience: Duration },
     #[error("{url} cannot be asked: {}", innermost(.source))]
-    Ask { url: Uri, source: hyper_util::client::legacy::Error },
+    Ask { url: Uri, source: Box<hyper_util::client::legacy::Error> },
     #[error("the URL makes no request: {0}")]
     Url(#[from] http::Error),
     #[error("the answer of {url} broke off, or has more than a megabyte: {source}")]
@@ -122,7 +122,8 @@ impl Site {
         }
         let request = request.body(Empty::new())?;
         let response = self.client.request(request).await;
-        let response = response.map_err(|source| SiteError::Ask { url: url.clone(), source })?;
+        let response =
+            response.map_err(|source| SiteError::Ask { url: url.clone(), source: Box::new(source) })?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
         let body = body.map_err(|source| SiteError::Body { url: url.clone(), source })?.to_bytes();

@@ -1,4 +1,9 @@
 //! A settlement as its script reads it, and the script's reply.
+//!
+//! Promise: the rule's numbers and the key's life are those of `plan.rs`, so that a settlement and a charge of one counter
+//! agree on what its value means and how long it is kept.
+//!
+//! Must never: take a reply of another length for an answer; which counter's numbers are whose would be a guess.
 
 use crate::engine::ask::Reading;
 use crate::engine::key::Key;
@@ -32,6 +37,7 @@ pub(super) fn arguments(settlement: &Settlement, has_room: bool, hold: Micros) -
     args
 }
 
+/// One counter: its kind, what was reserved and what it cost, its rule's numbers, and its key's life.
 fn row(adjustment: &Adjustment, hold: Micros) -> Vec<u8> {
     let life = Life::renewed(adjustment.rule.memory(), hold);
     let (kind, [first, second, third]) = match adjustment.rule {
@@ -49,6 +55,7 @@ fn row(adjustment: &Adjustment, hold: Micros) -> Vec<u8> {
     packed
 }
 
+/// Integers as the scripts take them, packed.
 fn doubles(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| double(*number).to_le_bytes()).collect()
 }
