@@ -276,9 +276,6 @@ export class Context {
     const began = performance.now();
     try {
       const decision = readDecision((await this.call("CheckLimit", request)).decision!);
-      if (decision.reason === "partition_missing") {
-        this.settings.notices.once("W103", `${names.join(", ")}: the request lacks what it is counted by`);
-      }
       this.told("CheckLimit", decision, began);
       return decision;
     } catch (error) {
@@ -307,6 +304,9 @@ export class Context {
   }
 
   private told(rpc: Decided["rpc"], decision: Decision, began: number): void {
+    if (decision.reason === "partition_missing") {
+      this.settings.notices.once("W103", `${this.facts?.path ?? "a job"}: it lacks what a policy counts it by`);
+    }
     this.runtime.events.emit({
       kind: "decided",
       rpc,

@@ -28,12 +28,16 @@ export class NoDecision extends Error {
   }
 }
 
+/** Marks, inside this process, a response that a framework made of a `RateLimitExceeded` by itself. */
+export const MARK = "x-quotad-refused";
+
 /** A check or a lease was refused. Nobody need catch it: the adapter sends `decision` as it is. */
 export class RateLimitExceeded extends Error {
   override readonly name = "RateLimitExceeded";
   /** For error handlers that know nothing of quotad. */
   readonly status: number;
   readonly statusCode: number;
+  readonly headers: Readonly<Record<string, string>> = { [MARK]: "1" };
 
   constructor(readonly decision: Decision) {
     super(`refused: ${decision.reason} (${decision.status})`);

@@ -21,8 +21,8 @@ export class Exchange {
   readonly context: Context;
   /** What the response is, if it is a refusal. */
   refused: Decision | undefined;
-  /** Whether status and body of `refused` were made. */
-  isRefusalMade = false;
+  /** What a handler threw. */
+  thrown: Decision | undefined;
   readonly isPreflight: boolean;
   private readonly face: Face;
   private isCutOff = false;
@@ -63,7 +63,6 @@ export class Exchange {
   /** Status and body of a refusal; its headers come by themselves. */
   refusal(decision: Decision): Promise<Refusal> {
     this.refused = decision;
-    this.isRefusalMade = true;
     return this.face.refusal(decision);
   }
 

@@ -11,7 +11,7 @@ import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from "fastif
 
 import type { Context } from "./context.js";
 import type { Decision } from "./decision.js";
-import { RateLimitExceeded } from "./errors.js";
+import { MARK, RateLimitExceeded } from "./errors.js";
 import type { Exchange } from "./exchange.js";
 import type { Limit } from "./limit.js";
 import type { Shield } from "./shield.js";
@@ -63,15 +63,15 @@ export function plugin(shield: Shield): FastifyPluginCallback {
       for (const limit of limits(request)) if (limit.along === undefined) await request.quotad.demand(limit, request);
     });
 
-    // Not by an error handler, which the application may have one of.
+    // Not by an error handler, which is the application's: what that does not answer, Fastify answers, with the error's
+    // headers, and by one of these its answer is known and replaced by the service's.
     app.addHook("onError", async (request, reply, error) => {
-      if (error instanceof RateLimitExceeded) exchangeOf(request.raw, reply.raw).refused = error.decision;
+      if (error instanceof RateLimitExceeded) exchangeOf(request.raw, reply.raw).thrown = error.decision;
     });
     app.addHook("onSend", async (request, reply, payload) => {
       const exchange = exchangeOf(request.raw, reply.raw);
-      const { refused } = exchange;
-      if (refused === undefined || exchange.isRefusalMade) return payload;
-      const { status, body, contentType } = await exchange.refusal(refused);
+      if (exchange.thrown === undefined || !reply.hasHeader(MARK)) return payload;
+      const { status, body, contentType } = await exchange.refusal(exchange.thrown);
       reply.code(status).header("content-type", contentType).header("content-length", Buffer.byteLength(body));
       return body;
     });
@@ -85,6 +85,7 @@ export function plugin(shield: Shield): FastifyPluginCallback {
       }
       await shield.ready();
     });
+    app.addHook("preClose", async () => shield.closeSockets());
     app.addHook("onClose", () => shield.close());
     done();
   };

@@ -5,6 +5,8 @@
  * decisions (RateLimit, RateLimit-Policy) are one list.
  */
 
+import { MARK } from "./errors.js";
+
 /** Names in lower case, in order. */
 export type Headers = (readonly [name: string, value: string])[];
 
@@ -21,7 +23,7 @@ export const SECURITY: Headers = [
 ];
 
 const LISTS: readonly string[] = ["ratelimit", "ratelimit-policy"];
-export const TELLTALE: readonly string[] = ["server", "x-powered-by"];
+export const TELLTALE: readonly string[] = ["server", "x-powered-by", MARK];
 
 export const isList = (name: string): boolean => LISTS.includes(name);
 

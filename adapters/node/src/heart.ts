@@ -1,12 +1,17 @@
 /**
- * Pings of all open sockets, by one timer: a client that vanished without a word would else hold its lease for as long as
- * this process lives.
+ * All open sockets of this process: pinged by one timer, because a client that vanished without a word would else hold its
+ * lease for as long as the process lives; and closed at the end, because a server waits for them.
  */
+
+const GOING_AWAY = 1001;
+/** How long a client may take to answer our close at the end of the process. */
+const GRACE_MS = 1_000;
 
 /** What of a `ws` is used here. */
 interface Pinged {
   readonly isPaused: boolean;
   ping(): void;
+  close(code: number, reason: string): void;
   terminate(): void;
   on(event: "pong" | "message" | "ping", listener: () => void): unknown;
   once(event: "close", listener: () => void): unknown;
@@ -19,11 +24,10 @@ export class Heart {
   constructor(private readonly everyMs: number) {}
 
   watch(socket: Pinged): void {
-    if (this.everyMs === 0) return;
     this.quiet.set(socket, false);
     for (const event of ["pong", "message", "ping"] as const) socket.on(event, () => this.quiet.set(socket, false));
     socket.once("close", () => this.forget(socket));
-    this.timer ??= setInterval(() => this.beat(), this.everyMs).unref();
+    if (this.everyMs > 0) this.timer ??= setInterval(() => this.beat(), this.everyMs).unref();
   }
 
   /** One round: whoever said nothing since the last one is gone. What a paused socket says, nobody hears. */
@@ -38,9 +42,14 @@ export class Heart {
     }
   }
 
+  /** Says goodbye to all. */
   close(): void {
     clearInterval(this.timer);
-    this.quiet.clear();
+    for (const socket of this.quiet.keys()) {
+      const timer = setTimeout(() => socket.terminate(), GRACE_MS);
+      socket.once("close", () => clearTimeout(timer));
+      socket.close(GOING_AWAY, "going away");
+    }
   }
 
   private forget(socket: Pinged): void {

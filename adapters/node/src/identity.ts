@@ -25,14 +25,16 @@ export function reshape(
     const name = request.rawHeaders[index]!;
     if (!barred.has(spelling(name))) raw.push(name, request.rawHeaders[index + 1]!);
   }
-  for (const headers of [request.headers, request.headersDistinct]) {
+  // Requests of test tools, such as Fastify's inject, have no distinct headers.
+  const distinct: NodeJS.Dict<string[]> = request.headersDistinct ?? {};
+  for (const headers of [request.headers, distinct]) {
     for (const name of Object.keys(headers)) if (barred.has(spelling(name))) delete headers[name];
   }
   for (const header of added) {
     const [name, value] = encode(header.name, header.value);
     raw.push(name, value);
     request.headers[name] = value;
-    request.headersDistinct[name] = [value];
+    distinct[name] = [value];
   }
   request.rawHeaders.splice(0, request.rawHeaders.length, ...raw);
 }

@@ -51,7 +51,8 @@ export interface Demand {
   readonly settleWithinMs: number;
 }
 
-type Next = (error?: unknown) => void;
+/** What Express and Fastify hand to a handler alike. */
+type Next = (error?: Error) => void;
 
 /** Charges its policies, all or none. */
 export interface Limit {
