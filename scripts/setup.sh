@@ -8,6 +8,8 @@ readonly VENV=$CACHE/venv
 readonly ENVOY_VENV=$CACHE/envoy
 # So has the FastAPI adapter, whose tests want frameworks and tools of their own.
 readonly FASTAPI_VENV=$CACHE/fastapi
+# npm has its packages beside package.json, whose lock file pins them.
+readonly NODE_FOLDER=$PWD/adapters/node
 readonly ENVOY=1.40.0
 readonly GRPCURL=v1.9.3
 readonly CARGO_FUZZ=0.13.2
@@ -32,12 +34,13 @@ set_up() {
   exec 9>"$CACHE/set-up.lock"
   flock 9
   need_tools
-  local step fuzz=no servers=no wheels=no envoy=no fastapi=no
+  local step fuzz=no servers=no wheels=no envoy=no fastapi=no node=no
   for step in "$@"; do
     case $step in
       fmt | clippy | unit | tidy | docs) ;;
       fuzz) fuzz=yes ;;
       fastapi) fastapi=yes ;;
+      node) node=yes ;;
       buf) wheels=yes ;;
       envoy) servers=yes wheels=yes envoy=yes ;;
       *) servers=yes wheels=yes ;;
@@ -66,6 +69,12 @@ set_up() {
     redis_server
     export QUOTAD_REDIS7
     once fastapi "${FASTAPI[*]}" "$FASTAPI_VENV/bin/pytest" install_fastapi
+  fi
+  if [[ $node == yes ]]; then
+    redis_server
+    export QUOTAD_REDIS7
+    need_node
+    once node "$(sha256sum <"$NODE_FOLDER/package-lock.json" | cut -c1-16)" "$NODE_FOLDER/node_modules/.bin/tsc" install_node
   fi
   if [[ $fuzz == yes ]]; then
     once cargo-fuzz "$CARGO_FUZZ" "$CACHE/cargo/bin/cargo-fuzz" install_cargo_fuzz
@@ -112,6 +121,21 @@ need_tools() {
 
 need_python() {
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then debian python python3 python3-venv; fi
+}
+
+# Node itself is the machine's, like Rust.
+need_node() {
+  local found
+  found=$(node --version 2>/dev/null) || broken node "\`node\` is not there; install Node 20.19 or later, with npm"
+  if [[ $(printf '%s\n' v20.19.0 "$found" | sort -V | head -n 1) != v20.19.0 ]]; then
+    broken node "it is $found; the adapter needs 20.19 or later"
+  fi
+  command -v npm >/dev/null || broken node "\`npm\` is not there"
+}
+
+install_node() {
+  # Nothing that comes along may run programs at its installation.
+  (cd "$NODE_FOLDER" && npm ci --no-audit --no-fund --ignore-scripts)
 }
 
 install_envoy() {

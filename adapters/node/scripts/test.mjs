@@ -11,10 +11,11 @@ execFileSync(process.execPath, ["scripts/build.mjs"], { cwd: root, stdio: "inher
 rmSync(`${root}/dist-test`, { recursive: true, force: true });
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "test"], { cwd: root, stdio: "inherit" });
 const files = readdirSync(`${root}/dist-test`).filter((file) => file.endsWith(".test.js") && file.includes(pattern));
+if (files.length === 0) throw new Error(`no test file has ${pattern} in its name`);
 const run = [
   "--test",
   "--test-concurrency=1",
-  "--test-timeout=120000",
+  "--test-timeout=600000",
   "--test-force-exit",
   ...options,
   ...files.map((file) => `dist-test/${file}`),
