@@ -213,6 +213,14 @@ for (const framework of FRAMEWORKS) {
         assert.deepEqual([long.status, long.json().code], [400, "REQUEST_MALFORMED"]);
       }));
 
+    test("a constant entry of a limit replaces what the request says itself", () =>
+      served(async (port) => {
+        for (const left of [4, 3]) {
+          const answer = await ask(port, "POST", "/maybe", { headers: bearer(someone()) });
+          assert.ok(answer.one("ratelimit").startsWith(`"ai-per-user";r=${left};`), answer.one("ratelimit"));
+        }
+      }));
+
     test("a handler peeks without charging and checks with a cost", () =>
       served(async (port) => {
         const path = `/inside?account=${someone()}`;
@@ -390,7 +398,7 @@ for (const framework of FRAMEWORKS) {
 
     for (const everywhere of [false, true]) {
       test(`logout ${everywhere ? "everywhere " : ""}revokes, deletes the cookie and closes the sockets`, () =>
-        served(async (port) => {
+        served(async (port, shield) => {
           const user = someone();
           const [here, other] = [bearer(user), bearer(user)];
           const own = await Socket.open(port, "/ws/silent", here);
@@ -398,6 +406,8 @@ for (const framework of FRAMEWORKS) {
           const answer = await ask(port, "POST", `/me?everywhere=${everywhere ? 1 : 0}`, { headers: here });
           assert.equal(answer.status, 200);
           assert.equal(answer.one("set-cookie"), cookie.header("", 0));
+          // At once, not at the next renewal.
+          assert.equal(shield.runtime.keeper.size, everywhere ? 0 : 1);
           assert.equal((await ask(port, "GET", "/me", { headers: here })).status, 401);
           assert.equal(await own.closed(), 4401);
           if (everywhere) assert.equal(await others.closed(), 4401);

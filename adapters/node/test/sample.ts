@@ -70,7 +70,11 @@ function routes(released: Promise<void>): Route[] {
   const stream: Handler = (_, response) => {
     response.writeHead(200, { "content-type": "text/event-stream" });
     response.write("data: 1\n\n");
-    void released.then(() => response.end());
+    // It does not ask whether anybody is there.
+    void released.then(() => {
+      response.write("data: 2\n\n");
+      response.end();
+    });
     return SENT;
   };
   const post = (path: string, handler: Handler, more: Partial<Route> = {}): Route => {
@@ -102,6 +106,7 @@ function routes(released: Promise<void>): Route[] {
       return {};
     }),
     get("/maybe", ({ quotad }) => ({ user: quotad.claims?.subject ?? null })),
+    post("/maybe", hello, { limits: [limit("ai-per-user", { by: { user: "fixed" } })] }),
     post("/ai/translate", user),
     post("/ai/both", hello, { limits: [byAddress] }),
     post("/limited", hello, { limits: [byAddress] }),
@@ -194,13 +199,14 @@ function sockets(shield: Shield, server: Server): void {
       return;
     }
     socket.on("message", (data) => socket.send(String(data)));
-    // After the last message, and not before.
-    socket.on("close", () => ends.push(request.url!));
+    let seen = 0;
+    socket.on("message", () => (seen += 1));
+    socket.on("close", () => ends.push(`${request.url!.split("?")[0]} after ${seen}`));
   });
   shield.attach(server, (request) => (/^\/(ws|free)\//.test(request.url!) ? all : undefined));
 }
 
-/** Paths of echoing sockets that ended. */
+/** Echoing sockets that ended, and after how many messages. */
 export const ends: string[] = [];
 
 function gate(): { released: Promise<void>; release: () => void } {

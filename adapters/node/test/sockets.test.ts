@@ -100,18 +100,33 @@ for (const framework of FRAMEWORKS) {
 
     test("messages reach the handler in order and so does the end", () =>
       served(
-        async (port) => {
-          const socket = await Socket.open(port, `/ws/echo?${someone()}&token=${token(someone())}`);
+        async (port, shield) => {
+          ends.length = 0;
+          const socket = await Socket.open(port, "/ws/echo", bearer(someone()));
           const texts = Array.from({ length: 100 }, (_, number) => String(number));
           for (const text of texts) socket.client.send(text);
           await eventually(() => socket.messages.length === 100);
           assert.deepEqual(socket.messages, texts);
           socket.close();
-          await eventually(() => ends.length > 0);
+          await eventually(() => ends.includes("/ws/echo after 100"));
+          // The end is there long before the last of them is charged; the lease does not wait for that.
+          const hasty = await Socket.open(port, "/ws/echo", bearer(someone()));
+          for (const text of texts.slice(0, 10)) hasty.client.send(text);
+          hasty.close();
+          await eventually(() => ends.includes("/ws/echo after 10"));
+          assert.equal(shield.runtime.keeper.size, 0);
         },
-        // 100 messages of cost 0: each is asked about, in its turn.
+        // Cost 0: each is asked about, in its turn.
         { rules: [{ path: "/ws/**", messages: { policy: "closed", cost: 0 } }] },
       ));
+
+    test("a handshake that the WebSocket server refuses itself holds no lease", () =>
+      served(async (port, shield) => {
+        const upgrade = { connection: "Upgrade", upgrade: "websocket", "sec-websocket-version": "7" };
+        const answer = await ask(port, "GET", "/ws/silent", { headers: { ...bearer(someone()), ...upgrade } });
+        assert.equal(answer.status, 400);
+        await isFree(shield);
+      }));
 
     test("a foreign origin is refused before a lease is taken", () =>
       served(async (port, shield) => {
@@ -236,9 +251,9 @@ for (const framework of FRAMEWORKS) {
         const first = stream(port, "/events", bearer(user));
         await first.begun;
         await shield.revokeSubject("example-app", user);
+        sample.release();
         const answer = await first.answer;
         assert.deepEqual([answer.status, answer.body, answer.isCut], [200, "data: 1\n\n", false]);
-        sample.release();
         assert.equal((await ask(port, "GET", "/maybe")).status, 200);
       }));
 
@@ -314,11 +329,11 @@ for (const framework of FRAMEWORKS) {
 
     test("everything is given back at the end of the process", async () => {
       const headers = bearer(someone());
+      const sockets: Socket[] = [];
       await served(async (port) => {
-        for (let round = 0; round < 2; round += 1) {
-          assert.equal((await Socket.open(port, "/ws/silent", headers)).status, 101);
-        }
+        for (let round = 0; round < 2; round += 1) sockets.push(await Socket.open(port, "/ws/silent", headers));
       });
+      for (const socket of sockets) assert.deepEqual([socket.status, await socket.closed()], [101, 1001]);
       await served(async (port) => {
         const again = await Socket.open(port, "/ws/silent", headers);
         assert.equal(again.status, 101);

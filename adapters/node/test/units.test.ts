@@ -20,6 +20,7 @@ import { joinEntries } from "../dist/entries.js";
 import { Events } from "../dist/events.js";
 import { Heart } from "../dist/heart.js";
 import { encode, varyOrigin } from "../dist/headers.js";
+import { reshape } from "../dist/identity.js";
 import { batches, Lease } from "../dist/leases.js";
 import { Rules } from "../dist/rules.js";
 import { PACKAGE } from "./support.js";
@@ -118,6 +119,20 @@ test("vary is one header that names Origin once", () => {
 test("a header goes out as the bytes of UTF-8 where Latin-1 has no such letter", () => {
   assert.deepEqual(encode("X-A", "ä"), ["x-a", "ä"]);
   assert.deepEqual(encode("X-A", "ł"), ["x-a", Buffer.from("ł").toString("latin1")]);
+});
+
+test("identity headers are gone in every form in which Node offers them", () => {
+  const request = {
+    rawHeaders: ["X-User-Id", "a", "Accept", "*/*", "x_user_id", "b"],
+    headers: { "x-user-id": "a", accept: "*/*", x_user_id: "b" },
+    headersDistinct: { "x-user-id": ["a"], accept: ["*/*"], x_user_id: ["b"] },
+  };
+  reshape(request as never, [{ name: "x-user-id", value: "c" }], ["x-user-id"]);
+  assert.deepEqual(request, {
+    rawHeaders: ["Accept", "*/*", "x-user-id", "c"],
+    headers: { accept: "*/*", "x-user-id": "c" },
+    headersDistinct: { accept: ["*/*"], "x-user-id": ["c"] },
+  });
 });
 
 test("answers without the service have its two forms", () => {
