@@ -296,6 +296,7 @@ for (const framework of FRAMEWORKS) {
           assert.equal((await ask(port, "GET", "/me", { headers: many })).status, 431);
           const large = await ask(port, "GET", "/me", { headers: { cookie: "c".repeat(50_000) } });
           assert.deepEqual([large.status, large.one("x-frame-options")], [431, "DENY"]);
+          assert.equal(large.one("cache-control"), "no-store");
           assert.equal((await ask(port, "GET", "/me", { headers: { host: "h".repeat(300) } })).status, 400);
           // Each is `/me` to one reader and something else to another.
           for (const target of ["http://x/me", "http://x?a=/me", "/me#a", "/me\u00a0", "/me\u00ff"]) {
