@@ -10,6 +10,8 @@ readonly ENVOY_VENV=$CACHE/envoy
 readonly FASTAPI_VENV=$CACHE/fastapi
 # The browser's tests find their packages beside them; git ignores the folder.
 readonly BROWSER_MODULES=$PWD/adapters/browser/node_modules
+# npm has its packages beside package.json, whose lock file pins them.
+readonly NODE_FOLDER=$PWD/adapters/node
 readonly ENVOY=1.40.0
 readonly GRPCURL=v1.9.3
 readonly CARGO_FUZZ=0.13.2
@@ -36,13 +38,14 @@ set_up() {
   exec 9>"$CACHE/set-up.lock"
   flock 9
   need_tools
-  local step fuzz=no servers=no wheels=no envoy=no fastapi=no browser=no
+  local step fuzz=no servers=no wheels=no envoy=no fastapi=no node=no browser=no
   for step in "$@"; do
     case $step in
       fmt | clippy | unit | tidy | docs) ;;
       fuzz) fuzz=yes ;;
       fastapi) fastapi=yes ;;
       browser) fastapi=yes browser=yes ;;
+      node) node=yes ;;
       buf) wheels=yes ;;
       envoy) servers=yes wheels=yes envoy=yes ;;
       *) servers=yes wheels=yes ;;
@@ -78,6 +81,12 @@ set_up() {
     command -v openssl >/dev/null || debian openssl openssl
     need_node
     once browser "$(sha256sum <adapters/browser/package-lock.json)" "$BROWSER_MODULES/playwright-core/cli.js" install_browser
+  fi
+  if [[ $node == yes ]]; then
+    redis_server
+    export QUOTAD_REDIS7
+    need_node
+    once node "$(sha256sum <"$NODE_FOLDER/package-lock.json" | cut -c1-16)" "$NODE_FOLDER/node_modules/.bin/tsc" install_node
   fi
   if [[ $fuzz == yes ]]; then
     once cargo-fuzz "$CARGO_FUZZ" "$CACHE/cargo/bin/cargo-fuzz" install_cargo_fuzz
@@ -126,17 +135,24 @@ need_python() {
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then debian python python3 python3-venv; fi
 }
 
-# What is installed decides by its lock file which versions it takes; it wants Node 20.
+# Node itself is the machine's, like Rust; Debian's where there is none.
 need_node() {
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then debian node nodejs npm; fi
-  local major
-  major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-  ((major >= 20)) || broken node "$(node --version) is older than 20; install a newer Node"
+  local found
+  found=$(node --version)
+  if [[ $(printf '%s\n' v20.19.0 "$found" | sort -V | head -n 1) != v20.19.0 ]]; then
+    broken node "it is $found; the adapter needs 20.19 or later"
+  fi
 }
 
 install_browser() {
   # Without the scripts of the packages: none is needed, and one of them reports home.
   npm ci --prefix adapters/browser --ignore-scripts --no-audit --no-fund --no-update-notifier
+}
+
+install_node() {
+  # Nothing that comes along may run programs at its installation.
+  (cd "$NODE_FOLDER" && npm ci --no-audit --no-fund --ignore-scripts)
 }
 
 install_envoy() {
