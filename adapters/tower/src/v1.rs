@@ -1,0 +1,11 @@
+//! The messages and the client of `quotad.v1`, generated from `proto/quotad/v1/decision.proto`.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    reason = "generated; the proto says what each thing is"
+)]
+
+tonic::include_proto!("quotad.v1");
