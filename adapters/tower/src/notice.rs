@@ -91,9 +91,4 @@ impl Notices {
         let (code, text) = (notice.code(), notice.text());
         tracing::warn!(target: "quotad", code, detail, help = HELP, "{code}: {text}");
     }
-
-    #[cfg(test)]
-    pub(crate) fn has_said(&self, notice: Notice) -> bool {
-        self.said.load(Ordering::Relaxed) & notice.bit() != 0
-    }
 }

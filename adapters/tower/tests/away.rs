@@ -1,0 +1,191 @@
+//! What happens when quotad is stopped, stands still, and comes back.
+
+use crate::{
+    sample::{State, router},
+    support::{Ask, Quotad, Server, address, bearer, eventually, get, post, uuid},
+};
+use axum::Router;
+use quotad_tower::{Local, OnUnavailable, Rule, Shield, ShieldBuilder};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const DEADLINE: Duration = Duration::from_millis(200);
+
+fn builder(target: &str) -> ShieldBuilder {
+    crate::support::shield(target).deadline(DEADLINE)
+}
+
+fn app(builder: ShieldBuilder) -> (Shield, Router) {
+    let shield = builder.build().unwrap();
+    let app = router(&shield, State::default());
+    (shield, app)
+}
+
+/// Until a request is decided by the service: the first may meet a cold connection.
+async fn decided(app: &Router) {
+    eventually("the service decides", async || !post("/login").to(app).await.all("ratelimit").is_empty())
+        .await;
+}
+
+#[tokio::test]
+async fn a_dead_service_is_a_503_without_a_wait_and_comes_back_by_itself() {
+    let mut quotad = Quotad::memory().await;
+    let (_shield, app) = app(builder(&quotad.target()));
+    decided(&app).await;
+    quotad.stop();
+    for _ in 0..20 {
+        let answer = post("/login").to(&app).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (503, &"RATE_LIMIT_UNAVAILABLE".into()));
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    quotad.start().await;
+    let began = Instant::now();
+    decided(&app).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_stalled_service_costs_its_deadline_a_few_times() {
+    let quotad = Quotad::memory().await;
+    let (_shield, app) = app(builder(&quotad.target()));
+    decided(&app).await;
+    quotad.stall().await;
+    let began = Instant::now();
+    for _ in 0..200 {
+        assert_eq!(post("/login").to(&app).await.status, 503);
+    }
+    // Five deadlines, then one try a second: without the breaker it were 200.
+    let most = DEADLINE * 30;
+    assert!(began.elapsed() >= DEADLINE * 5 && began.elapsed() < most, "{:?}", began.elapsed());
+    quotad.go_on();
+    let began = Instant::now();
+    decided(&app).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_charged_twice_when_the_service_restarts_under_load() {
+    let quotad = Quotad::memory().await;
+    let (_shield, app) = app(builder(&quotad.target()).deadline(Duration::from_secs(10)));
+    decided(&app).await;
+    // It stands still while requests are in flight: none of them is sent a second time when it goes on.
+    let peer = address();
+    quotad.stall().await;
+    let asked: Vec<_> = (0..3)
+        .map(|_| {
+            let (app, peer) = (app.clone(), peer.clone());
+            tokio::spawn(async move { post("/login").from(&peer).to(&app).await.status })
+        })
+        .collect();
+    quotad.go_on();
+    for one in asked {
+        assert_eq!(one.await.unwrap(), 200, "three of three");
+    }
+    assert_eq!(post("/login").from(&peer).to(&app).await.status, 429);
+
+    let mut quotad = quotad;
+    let loads: Vec<_> = (0..4)
+        .map(|_| {
+            let app = app.clone();
+            tokio::spawn(async move {
+                let mut seen = std::collections::BTreeSet::new();
+                for _ in 0..400 {
+                    seen.insert(get("/closed").to(&app).await.status);
+                    tokio::task::yield_now().await;
+                }
+                seen
+            })
+        })
+        .collect();
+    quotad.stop();
+    quotad.start().await;
+    for load in loads {
+        let seen = load.await.unwrap();
+        assert!(seen.iter().all(|status| [200, 503].contains(status)), "{seen:?}");
+    }
+    decided(&app).await;
+}
+
+#[tokio::test]
+async fn what_a_request_gets_is_chosen_by_its_path() {
+    let local = Local::new(2, Duration::from_secs(3600));
+    let (_shield, app) = app(builder("127.0.0.1:1")
+        .rule(Rule::new("POST /login").on_unavailable(OnUnavailable::Local(local)))
+        .rule(Rule::new("/plain").on_unavailable(OnUnavailable::Open))
+        .rule(Rule::new("/health").skip()));
+    let peer = address();
+    let login = || post("/login").from(&peer);
+    assert_eq!([login().to(&app).await.status, login().to(&app).await.status], [200, 200]);
+    let refused = login().to(&app).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (429, &"RATE_LIMIT_EXCEEDED".into()));
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 60);
+    assert_eq!(post("/login").to(&app).await.status, 200, "another address");
+    assert_eq!(post("/login").from_nowhere().to(&app).await.status, 503, "none is not one");
+    assert_eq!(post("/signup").to(&app).await.status, 503);
+    let plain = get("/plain").header("x-user-id", "admin").to(&app).await;
+    assert_eq!((plain.status, plain.json()["user"].is_null()), (200, true));
+    let health = get("/health").to(&app).await;
+    assert_eq!((health.status, &*health.header("x-frame-options")), (200, "DENY"));
+}
+
+#[tokio::test]
+async fn what_was_let_in_is_not_logged_in() {
+    let (_shield, app) = app(builder("127.0.0.1:1").on_unavailable(OnUnavailable::Open));
+    let me = get("/me").with(bearer(&uuid())).to(&app).await;
+    assert_eq!((me.status, &me.json()["code"]), (503, &"TOKEN_CHECK_UNAVAILABLE".into()));
+    let maybe = get("/maybe").with(bearer(&uuid())).to(&app).await;
+    assert_eq!((maybe.status, maybe.json()["user"].is_null()), (200, true));
+    let out = post("/logout").with(bearer(&uuid())).to(&app).await;
+    assert_eq!((out.status, out.all("set-cookie")), (503, vec![]), "not logged out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_stay_open_through_an_outage_and_take_their_leases_again() {
+    let mut quotad = Quotad::memory().await;
+    let (shield, app) = app(builder(&quotad.target()).deadline(Duration::from_secs(10)));
+    let server = Server::start(app).await;
+    let user = uuid();
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(server.open("/ws/echo", &[bearer(&user)]).await);
+    }
+    quotad.stop();
+    for socket in &mut open {
+        socket.send("through").await;
+        assert_eq!(socket.text().await, "through");
+    }
+    // The store was in its memory: the leases are gone, and are taken again.
+    quotad.start().await;
+    eventually("both are taken again", async || {
+        server.open("/ws/echo", &[bearer(&user)]).await.answer.status == 429
+    })
+    .await;
+    assert_eq!(shield.held(), 2);
+    for socket in &mut open {
+        socket.send("after").await;
+        assert_eq!(socket.text().await, "after");
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_buy_an_unchecked_pass() {
+    let quotad = Quotad::memory().await;
+    let (_shield, app) =
+        app(builder(&quotad.target()).deadline(Duration::from_secs(10)).on_unavailable(OnUnavailable::Open));
+    let large = get("/me").header("x-large", &"x".repeat(60_000)).to(&app).await;
+    assert_eq!(large.status, 431);
+    let many = (0..300).fold(get("/me"), |ask: Ask, number| ask.header(&format!("x-{number}"), "1"));
+    assert_eq!(many.to(&app).await.status, 431);
+    assert_eq!(get("/me").header("host", &"h".repeat(300)).to(&app).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_start_without_a_service_waits_a_second_at_most() {
+    let shield = builder("127.0.0.1:1").build().unwrap();
+    assert!(!shield.ready().await);
+    let quotad = Quotad::memory().await;
+    let shield = builder(&quotad.target()).build().unwrap();
+    assert!(shield.ready().await);
+    let app = router(&shield, State::default());
+    assert!(!post("/login").to(&app).await.all("ratelimit").is_empty(), "the first request is decided");
+}
