@@ -32,12 +32,13 @@ set_up() {
   exec 9>"$CACHE/set-up.lock"
   flock 9
   need_tools
-  local step fuzz=no servers=no wheels=no envoy=no fastapi=no
+  local step fuzz=no servers=no wheels=no envoy=no fastapi=no tower=no
   for step in "$@"; do
     case $step in
       fmt | clippy | unit | tidy | docs) ;;
       fuzz) fuzz=yes ;;
       fastapi) fastapi=yes ;;
+      tower) tower=yes ;;
       buf) wheels=yes ;;
       envoy) servers=yes wheels=yes envoy=yes ;;
       *) servers=yes wheels=yes ;;
@@ -66,6 +67,10 @@ set_up() {
     redis_server
     export QUOTAD_REDIS7
     once fastapi "${FASTAPI[*]}" "$FASTAPI_VENV/bin/pytest" install_fastapi
+  fi
+  if [[ $tower == yes ]]; then
+    redis_server
+    export QUOTAD_REDIS7
   fi
   if [[ $fuzz == yes ]]; then
     once cargo-fuzz "$CARGO_FUZZ" "$CACHE/cargo/bin/cargo-fuzz" install_cargo_fuzz

@@ -72,16 +72,18 @@ mod tests {
 
     #[test]
     fn walks_from_the_right_past_trusted_proxies_only() {
+        type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a str);
         let proxies: &[&str] = &["10.0.0.0/8", "127.0.0.1"];
-        for (peer, forwarded, trusted, expected) in [
-            ("203.0.113.9", &["1.1.1.1"] as &[&str], proxies, "203.0.113.9"),
+        let cases: [Case<'_>; 7] = [
+            ("203.0.113.9", &["1.1.1.1"], proxies, "203.0.113.9"),
             ("10.0.0.1", &["1.1.1.1, 203.0.113.9"], proxies, "203.0.113.9"),
             ("10.0.0.1", &["1.1.1.1", "203.0.113.9, 10.0.0.2"], proxies, "203.0.113.9"),
             ("10.0.0.1", &["203.0.113.9, nonsense"], proxies, "10.0.0.1"),
             ("10.0.0.1", &["1.1.1.1"], &[], "10.0.0.1"),
             ("127.0.0.1", &["[2001:db8::1]:443"], proxies, "2001:db8::1"),
             ("::ffff:10.0.0.1", &["203.0.113.9:1234"], proxies, "203.0.113.9"),
-        ] {
+        ];
+        for (peer, forwarded, trusted, expected) in cases {
             assert_eq!(client(peer, forwarded, trusted).as_deref(), Some(expected), "{peer} {forwarded:?}");
         }
         assert_eq!(client("", &["1.1.1.1"], proxies), None);

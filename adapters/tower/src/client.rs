@@ -38,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_RUNTIMES: usize = 8;
 
 pub(crate) enum Transport {
-    Grpc(Grpc),
+    Grpc(Box<Grpc>),
     #[cfg(feature = "testing")]
     Fake(FakeDecisions),
 }
@@ -158,7 +158,8 @@ macro_rules! calls {
                                 let mut request = tonic::Request::new(asked);
                                 request.set_timeout(deadline);
                                 let mut client = grpc.client();
-                                within(deadline, client.$name(request)).await
+                                // tonic's future is large, and every request holds one.
+                                Box::pin(within(deadline, client.$name(request))).await
                             }
                             #[cfg(feature = "testing")]
                             Transport::Fake(fake) => fake.$name(asked, deadline).await,

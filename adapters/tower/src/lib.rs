@@ -1,4 +1,5 @@
-//! Rate limits, tokens, connection leases, security headers and CORS for axum, tower and tonic, by quotad.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
 mod answers;

@@ -355,6 +355,8 @@ impl Limits {
         (state.authorized.clone(), state.checks.clone())
     }
 
+    /// A socket's answer has been sent: nothing more is told in its headers.
+    #[cfg(feature = "axum")]
     pub(crate) fn forget_checks(&self) {
         self.state().checks.clear();
     }

@@ -248,8 +248,10 @@ impl ShieldBuilder {
         let notices = Notices::default();
         let transport = match (self.transport, self.endpoint) {
             (Some(transport), _) => transport,
-            (None, Some(endpoint)) => Transport::Grpc(Grpc::new(endpoint)),
-            (None, None) => Transport::Grpc(Grpc::new(client::endpoint(&self.target, self.transit)?)),
+            (None, Some(endpoint)) => Transport::Grpc(Box::new(Grpc::new(endpoint))),
+            (None, None) => {
+                Transport::Grpc(Box::new(Grpc::new(client::endpoint(&self.target, self.transit)?)))
+            }
         };
         let environment = match self.environment {
             Some(environment) => environment,

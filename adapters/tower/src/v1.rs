@@ -5,6 +5,7 @@
     unreachable_pub,
     clippy::all,
     clippy::too_many_lines,
+    clippy::allow_attributes_without_reason,
     reason = "generated; the proto says what each thing is"
 )]
 

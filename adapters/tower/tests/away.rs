@@ -120,7 +120,7 @@ async fn what_a_request_gets_is_chosen_by_its_path() {
     assert_eq!((refused.status, &refused.json()["code"]), (429, &"RATE_LIMIT_EXCEEDED".into()));
     assert!(refused.header("retry-after").parse::<u64>().unwrap() > 60);
     assert_eq!(post("/login").to(&app).await.status, 200, "another address");
-    assert_eq!(post("/login").from_nowhere().to(&app).await.status, 503, "none is not one");
+    assert_eq!(post("/login").nameless().to(&app).await.status, 503, "none is not one");
     assert_eq!(post("/signup").to(&app).await.status, 503);
     let plain = get("/plain").header("x-user-id", "admin").to(&app).await;
     assert_eq!((plain.status, plain.json()["user"].is_null()), (200, true));

@@ -235,7 +235,7 @@ async fn the_client_is_found_through_trusted_proxies_only() {
 async fn a_request_without_an_address_shares_no_counter() {
     let Setup { app, quotad: _quotad, .. } = setup().await;
     for _ in 0..4 {
-        let answer = post("/dependency").from_nowhere().to(&app).await;
+        let answer = post("/dependency").nameless().to(&app).await;
         assert_eq!(answer.status, 403, "{answer:?}");
     }
 }

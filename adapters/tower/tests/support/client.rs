@@ -107,7 +107,7 @@ impl Ask {
         self
     }
 
-    pub(crate) fn from_nowhere(mut self) -> Self {
+    pub(crate) fn nameless(mut self) -> Self {
         self.peer = None;
         self
     }

@@ -179,7 +179,7 @@ impl Redis {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let binary = std::env::var("QUOTAD_REDIS7").unwrap_or_else(|_| "redis-server".to_owned());
+        let binary = std::env::var_os("QUOTAD_REDIS7").unwrap_or_else(|| "redis-server".into());
         let mut command = Command::new(binary);
         command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"]);
         command.arg(folder.path());
