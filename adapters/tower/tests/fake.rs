@@ -112,6 +112,26 @@ async fn limits_without_routes_are_a_check_each() {
 }
 
 #[tokio::test]
+async fn without_routes_the_client_is_found_here() {
+    let fake = fake();
+    let shield =
+        fake.shield().development().without_routes().trusted_proxies(["10.0.0.0/8"]).build().unwrap();
+    let app = Router::new()
+        .route("/x", routing::post(async || "in").layer(shield.limit("auth")))
+        .layer(shield.layer());
+    let through = async |forwarded: &str| {
+        let ask = post("/x").from("10.1.2.3").header("x-forwarded-for", forwarded);
+        ask.to(&app).await.status
+    };
+    let (ann, bob) = (address(), address());
+    assert_eq!([through(&ann).await, through(&ann).await], [200, 200]);
+    assert_eq!(through(&format!("{bob}, {ann}")).await, 429, "what the client wrote itself is not believed");
+    assert_eq!(through(&bob).await, 200);
+    let nobody = post("/x").nameless().to(&app).await;
+    assert_eq!(nobody.status, 403, "no address is not one that all share");
+}
+
+#[tokio::test]
 async fn tokens_are_checked_and_revoked() {
     let fake = fake();
     let app = application(&shield(&fake));
