@@ -5,7 +5,11 @@ use crate::{
     support::{Ask as Request, Quotad, Redis, Server, address, bearer, eventually, get, post, uuid},
 };
 use axum::Router;
-use quotad_tower::{Ask, Local, OnUnavailable, Rule, Shield, ShieldBuilder};
+use quotad_tower::v1::{
+    Connection, RenewConnectionsRequest, decision_service_client::DecisionServiceClient,
+    renew_connections_response,
+};
+use quotad_tower::{Ask, Limits, Local, OnUnavailable, Rule, Shield, ShieldBuilder};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -14,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 const DEADLINE: Duration = Duration::from_millis(200);
 
@@ -173,31 +177,51 @@ async fn what_was_let_in_is_not_logged_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sockets_stay_open_through_an_outage_and_take_their_leases_again() {
+async fn sockets_stay_open_through_an_outage_and_leases_are_taken_again() {
     let mut quotad = Quotad::memory().await;
-    let (shield, app) = app(builder(&quotad.target()).deadline(Duration::from_secs(10)));
-    let server = Server::start(app).await;
+    let shield = builder(&quotad.target()).deadline(Duration::from_secs(10)).build().unwrap();
+    let (told, ids) = mpsc::unbounded_channel();
+    let job = async move |limits: Limits| {
+        let lease = limits.lease(Ask::policy("streams-per-user").entry("user", "job")).await.unwrap();
+        told.send(lease.id().to_owned()).unwrap();
+        lease.ended().await;
+    };
+    let jobs = Router::new().route("/job", axum::routing::get(job)).layer(shield.layer());
+    let server = Server::start(router(&shield, State::default()).merge(jobs.clone())).await;
     let user = uuid();
     let mut open = Vec::new();
     for _ in 0..2 {
         open.push(server.open("/ws/echo", &[bearer(&user)]).await);
     }
+    let job = tokio::spawn(async move { get("/job").to(&jobs).await.status });
+    let lease_id = { ids }.recv().await.unwrap();
     quotad.stop();
     for socket in &mut open {
         socket.send("through").await;
         assert_eq!(socket.text().await, "through");
     }
-    // The store was in its memory: the leases are gone, and are taken again.
+    // The store was in its memory: the leases are gone, and are taken again. To renew from outside takes nothing.
     quotad.start().await;
-    eventually("both are taken again", async || {
-        server.open("/ws/echo", &[bearer(&user)]).await.answer.status == 429
+    let held = Connection {
+        policies: vec!["streams-per-user".to_owned()],
+        entries: [("user".to_owned(), "job".to_owned())].into(),
+        lease_id,
+        ..Connection::default()
+    };
+    let target = format!("http://{}", quotad.target());
+    eventually("the job's lease is taken again", async || {
+        let mut client = DecisionServiceClient::connect(target.clone()).await.unwrap();
+        let asked = RenewConnectionsRequest { connections: vec![held.clone()] };
+        let answer = client.renew_connections(asked).await.unwrap().into_inner();
+        answer.renewals[0].state == i32::from(renew_connections_response::State::Held)
     })
     .await;
-    assert_eq!(shield.held(), 2);
     for socket in &mut open {
         socket.send("after").await;
         assert_eq!(socket.text().await, "after");
     }
+    assert_eq!((shield.held(), job.is_finished()), (3, false));
+    job.abort();
 }
 
 #[tokio::test]

@@ -232,7 +232,10 @@ impl Handshake {
 
     /// Says goodbye.
     pub(crate) async fn close(mut self) {
-        let _ = self.socket().close(None).await;
-        while let Some(Ok(_)) = self.socket().next().await {}
+        let farewell = async {
+            let _ = self.socket().close(None).await;
+            while let Some(Ok(_)) = self.socket().next().await {}
+        };
+        tokio::time::timeout(Duration::from_secs(60), farewell).await.expect("the other side agrees");
     }
 }
