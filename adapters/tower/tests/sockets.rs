@@ -134,23 +134,25 @@ async fn a_revoked_token_closes_its_sockets_with_4401() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_is_lost_closes_with_1013() {
-    let Setup { shield, server, quotad, .. } = setup().await;
+    let Setup { shield, server, mut quotad, .. } = setup().await;
     let user = uuid();
-    let mut mine = server.open("/ws/echo", &[bearer(&user)]).await;
+    let mut first = server.open("/ws/echo", &[bearer(&user)]).await;
     let mut second = server.open("/ws/echo", &[bearer(&user)]).await;
-    // While we cannot renew, the leases run out, and others take both places.
-    let thief = crate::support::shield(&quotad.target()).build().unwrap();
-    quotad.stall().await;
-    // Real time passes: a lease lives by the service's clock, which goes on.
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let theirs = Server::start(router(&thief, State::default())).await;
-    let headers = [bearer(&user)];
-    let handshakes =
-        async { tokio::join!(theirs.open("/ws/silent", &headers), theirs.open("/ws/silent", &headers)) };
-    let (taken, ()) = tokio::join!(handshakes, async { quotad.go_on() });
-    assert_eq!((taken.0.answer.status, taken.1.answer.status), (101, 101));
-    assert_eq!(mine.closed().await, Some(1013));
-    assert_eq!(second.closed().await, Some(1013));
+    // The store was in its memory, so both leases are gone; where two were, there is room for one now.
+    quotad.stop();
+    quotad.change(|config| {
+        config.replace("algorithm: concurrency, limit: 2,", "algorithm: concurrency, limit: 1,")
+    });
+    quotad.start().await;
+    let (lost, mut kept) = tokio::select! {
+        code = first.closed() => (code, second),
+        code = second.closed() => (code, first),
+    };
+    assert_eq!(lost, Some(1013));
+    kept.send("still").await;
+    assert_eq!(kept.text().await, "still");
+    assert_eq!(shield.held(), 1);
+    drop(kept);
     given_back(&shield).await;
 }
 

@@ -133,6 +133,15 @@ impl Quotad {
         true
     }
 
+    /// The next start reads it.
+    pub(crate) fn change(&self, change: impl FnOnce(String) -> String) {
+        let file = self.folder.path().join("quotad.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        let changed = change(text.clone());
+        assert_ne!(text, changed);
+        fs::write(file, changed).unwrap();
+    }
+
     pub(crate) fn stop(&mut self) {
         self.program = None;
     }
