@@ -38,7 +38,7 @@ set_up() {
   exec 9>"$CACHE/set-up.lock"
   flock 9
   need_tools
-  local step fuzz=no servers=no wheels=no envoy=no fastapi=no node=no browser=no
+  local step fuzz=no servers=no wheels=no envoy=no fastapi=no tower=no node=no browser=no
   for step in "$@"; do
     case $step in
       fmt | clippy | unit | tidy | docs) ;;
@@ -46,6 +46,7 @@ set_up() {
       fastapi) fastapi=yes ;;
       browser) fastapi=yes browser=yes ;;
       node) node=yes ;;
+      tower) tower=yes ;;
       buf) wheels=yes ;;
       envoy) servers=yes wheels=yes envoy=yes ;;
       *) servers=yes wheels=yes ;;
@@ -87,6 +88,10 @@ set_up() {
     export QUOTAD_REDIS7
     need_node
     once node "$(sha256sum <"$NODE_FOLDER/package-lock.json" | cut -c1-16)" "$NODE_FOLDER/node_modules/.bin/tsc" install_node
+  fi
+  if [[ $tower == yes ]]; then
+    redis_server
+    export QUOTAD_REDIS7
   fi
   if [[ $fuzz == yes ]]; then
     once cargo-fuzz "$CARGO_FUZZ" "$CACHE/cargo/bin/cargo-fuzz" install_cargo_fuzz
