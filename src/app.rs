@@ -122,7 +122,9 @@ pub async fn serve(source: Source, config: Config) -> Result<(), AppError> {
         standing.part(),
     )?;
     let lasting = stop.clone();
-    let pool = Pool::start(threads, &stop, move |index| services.clone().dispatch(index, lasting.clone()))?;
+    let pool = Pool::start(threads, config.listen.max_connection_age, &stop, move |index| {
+        services.clone().dispatch(index, lasting.clone())
+    })?;
     health.limits(&config, directory.limits()).await;
     let key_sets = reload::start(
         source,

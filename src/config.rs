@@ -203,6 +203,7 @@ impl Config {
             ("listen.grpc", self.listen.grpc != new.listen.grpc),
             ("listen.http", self.listen.http != new.listen.http),
             ("listen.admin", self.listen.admin != new.listen.admin),
+            ("listen.max_connection_age", self.listen.max_connection_age != new.listen.max_connection_age),
             ("threads", self.threads != new.threads),
             ("store.url", url(self) != url(new)),
             ("store.data_dir", url(self) == url(new) && dir(self) != dir(new)),

@@ -44,6 +44,7 @@ fn assert_is_the_contract(config: &Config) {
     assert_eq!(config.listen.grpc, [Bind::Tcp("127.0.0.1:50051".parse().unwrap())]);
     assert_eq!(config.listen.http, []);
     assert_eq!(config.listen.admin, Some("127.0.0.1:50052".parse().unwrap()));
+    assert_eq!(config.listen.max_connection_age, Duration::from_secs(30 * 60));
     assert_eq!(config.threads, 0);
     assert_eq!(config.store.timeout, Duration::from_millis(5));
     assert_eq!(config.http.face.error_body, ErrorBody::Uniform);
@@ -144,7 +145,7 @@ fn every_documented_default_is_the_default() {
 #[test]
 fn the_redacted_view_reads_back_as_the_same_configuration() {
     let text = "store: {timeout: 1500ms, max_memory: 1536MiB}
-listen: {http: ['127.0.0.1:8080', 'unix:/run/h.sock']}
+listen: {http: ['127.0.0.1:8080', 'unix:/run/h.sock'], max_connection_age: 1h30m}
 http:
   error_body: problem
   limit_headers: [legacy, x]
@@ -164,6 +165,7 @@ envoy: {client_ip: 'xff:2', ratelimit_config: rl}
     let config = good(text);
     let again = good(&config.redacted());
     assert_eq!(again.redacted(), config.redacted());
+    assert_eq!(again.listen.max_connection_age, Duration::from_secs(5_400));
     assert_eq!(config.http.face.security_headers.len(), 5, "one switched off, one added");
     assert!(config.redacted().contains("\"window\": \"90m\""), "{}", config.redacted());
     let shipped = load(&Source::shipped().with_environment(Environment::given([]))).unwrap();
@@ -293,12 +295,13 @@ fn what_waits_for_the_next_start_is_named() {
         .is_empty()
     );
     let new = good(
-        "threads: 2\nstore: {data_dir: b, timeout: 6ms, max_memory: 64MiB}\nlisten: {grpc: ['127.0.0.1:9'], http: ['127.0.0.1:8'], admin: null}\n",
+        "threads: 2\nstore: {data_dir: b, timeout: 6ms, max_memory: 64MiB}\nlisten: {grpc: ['127.0.0.1:9'], http: ['127.0.0.1:8'], admin: null, max_connection_age: 1h}\n",
     );
     let keys = [
         "listen.grpc",
         "listen.http",
         "listen.admin",
+        "listen.max_connection_age",
         "threads",
         "store.data_dir",
         "store.timeout",

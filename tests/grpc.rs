@@ -43,6 +43,8 @@ mod rate_limit_both;
 mod rate_limit_folder;
 #[path = "grpc/redis.rs"]
 mod redis;
+#[path = "grpc/renewals.rs"]
+mod renewals;
 #[allow(dead_code, reason = "another suite uses the rest")]
 #[path = "support/redis.rs"]
 mod server;

@@ -15,6 +15,7 @@ use quotad::engine::rate_limit::{Counting, OverLimit, Quota, RateLimitOptions, R
 use quotad::engine::rule::Algorithm;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) {
@@ -226,6 +227,7 @@ fn variables_of_the_original_are_enough() {
     let config = taken(&[]).unwrap();
     assert_eq!(config.listen.grpc, [Bind::Tcp("0.0.0.0:8081".parse().unwrap())]);
     assert_eq!(config.listen.http, [Bind::Tcp("0.0.0.0:8080".parse().unwrap())]);
+    assert_eq!(config.listen.max_connection_age, Duration::from_secs(30 * 60));
     assert_eq!(config.envoy.ratelimit_health, RateLimitHealth::Always);
     assert_eq!(config.store.kind, StoreKind::Memory { data_dir: None });
     assert_eq!(idle(&config), Vec::<String>::new());
@@ -237,6 +239,7 @@ fn variables_of_the_original_are_enough() {
         ("GRPC_PORT", "9000"),
         ("HOST", "::"),
         ("PORT", "9001"),
+        ("GRPC_MAX_CONNECTION_AGE", "24h"),
         ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true"),
         ("REDIS_URL", "redis.local:6379"),
         ("REDIS_SOCKET_TYPE", "tcp"),
@@ -261,6 +264,7 @@ fn variables_of_the_original_are_enough() {
     .unwrap();
     assert_eq!(config.listen.grpc, [Bind::Tcp("[::]:9000".parse().unwrap())]);
     assert_eq!(config.listen.http, [Bind::Tcp("[::]:9001".parse().unwrap())]);
+    assert_eq!(config.listen.max_connection_age, Duration::from_secs(24 * 3_600));
     assert_eq!(config.envoy.ratelimit_health, RateLimitHealth::WithLimits);
     let StoreKind::Redis { url } = &config.store.kind else { panic!("{:?}", config.store) };
     assert_eq!(url.expose(), "rediss://me:p%40ss@redis.local:6379");
@@ -326,6 +330,31 @@ fn a_file_beside_the_variables_keeps_the_addresses_that_they_leave_to_it() {
     std::fs::write(&file, "threads: 1\n").unwrap();
     let usual = with(&[]);
     assert_eq!((usual.grpc, usual.http), (tcp("0.0.0.0:8081"), tcp("0.0.0.0:8080")));
+}
+
+#[test]
+fn an_age_of_connections_is_the_variables_then_the_files_and_never_too_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quotad.yaml");
+    std::fs::write(&file, "listen: {max_connection_age: 2h}\n").unwrap();
+    let age = |value: &'static str| {
+        let environment = Environment::given([("GRPC_MAX_CONNECTION_AGE", value)]);
+        let config = load(&Source::rate_limit(Some(file.clone()), environment));
+        config.map(|config| config.listen.max_connection_age).map_err(|mistakes| mistakes.to_string())
+    };
+    assert_eq!(age(""), Ok(Duration::from_secs(2 * 3_600)));
+    assert_eq!(age("1h30m"), Ok(Duration::from_secs(5_400)));
+    assert_eq!(age("1s"), Ok(Duration::from_secs(1)));
+    // There it is without an end.
+    assert!(age("0").unwrap() > Duration::from_secs(9 * 366 * 86_400));
+    for (value, why) in [("30", "its unit is none"), ("1d", "its unit is none"), ("999ms", "too short")] {
+        let said = age(value).unwrap_err();
+        assert!(said.starts_with("environment variable GRPC_MAX_CONNECTION_AGE: "), "{said}");
+        assert!(said.contains(why) && said.ends_with("\n1 mistake"), "{said}");
+    }
+    let grace = taken(&[("GRPC_MAX_CONNECTION_AGE_GRACE", "1h"), ("GRPC_MAX_CONNECTION_AGE", "1h")]).unwrap();
+    let [said] = idle(&grace).try_into().unwrap();
+    assert!(said.contains("variable GRPC_MAX_CONNECTION_AGE_GRACE: warning: it has no effect"), "{said}");
 }
 
 #[test]

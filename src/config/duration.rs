@@ -3,7 +3,7 @@
 use crate::engine::units::Micros;
 
 /// The longest duration that is taken for meant: anything longer is a slip of a unit.
-const MAX: u64 = 3_660 * 86_400 * 1_000_000;
+pub(super) const MAX: Micros = Micros(3_660 * 86_400 * 1_000_000);
 const HINT: &str = "write whole numbers with a unit: 500ms, 10s, 1m, 1h30m, 1d";
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
@@ -45,7 +45,7 @@ pub(super) fn parse(text: &str) -> Result<Micros, (String, String)> {
             return wrong(why, HINT);
         };
         let part = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*micros));
-        match part.and_then(|part| total.checked_add(part)).filter(|sum| *sum <= MAX) {
+        match part.and_then(|part| total.checked_add(part)).filter(|sum| *sum <= MAX.0) {
             Some(sum) => total = sum,
             None => return wrong("it is longer than ten years", HINT),
         }

@@ -1,19 +1,26 @@
-//! `listen` and `threads`: which addresses the server opens, and on how many cores.
+//! `listen` and `threads`: which addresses the server opens, how long a connection lives, and on how many cores.
 
 use super::diagnostic::Findings;
 use super::document::Document;
+use super::duration;
 use super::fields::{Fields, Scope, text};
 use super::settings::Settings;
 use super::show;
 use super::tree::Node;
+use crate::engine::units::Micros;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// More threads than any machine has cores: a slip.
 pub(super) const MAX_THREADS: usize = 1_024;
 /// Longest path of a unix socket on Linux, without its final zero.
 pub(super) const MAX_SOCKET_PATH: usize = 107;
+/// Least age of a connection: below it, callers would do little else than open new ones.
+const MIN_CONNECTION_AGE: Micros = Micros(1_000_000);
+/// Load spreads over a new replica within this time; opening a connection so seldom costs nothing.
+const USUAL_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 const USUAL_ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 50_052);
 const HINT: &str = "write an address and a port, such as 127.0.0.1:50051 or [::1]:50051";
 const UNIX_HINT: &str = "or unix:/run/quotad.sock";
@@ -36,6 +43,8 @@ pub struct Listen {
     pub http: Vec<Bind>,
     /// The admin service; none: not served.
     pub admin: Option<SocketAddr>,
+    /// From this age on a connection takes no new streams; at least a second.
+    pub max_connection_age: Duration,
 }
 
 impl Default for Listen {
@@ -44,6 +53,7 @@ impl Default for Listen {
             grpc: vec![Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 50_051)))],
             http: Vec::new(),
             admin: Some(SocketAddr::from(USUAL_ADMIN)),
+            max_connection_age: USUAL_CONNECTION_AGE,
         }
     }
 }
@@ -86,7 +96,8 @@ impl fmt::Display for Bind {
 /// Reads `listen`. What it has is compared with itself alone: a later layer may replace what is not there.
 pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>) {
     let scope = Scope { prefix: "listen.", ..Scope::ROOT };
-    let Some(fields) = Fields::read(node, scope, &["grpc", "http", "admin"], out) else { return };
+    let known = ["grpc", "http", "admin", "max_connection_age"];
+    let Some(fields) = Fields::read(node, scope, &known, out) else { return };
     let mut opened = Vec::new();
     if let Some(items) = fields.list("grpc", out) {
         opened = read_binds(&fields, "grpc", Vec::new(), out);
@@ -115,6 +126,25 @@ pub(super) fn read(node: &Node, settings: &mut Settings, out: &mut Findings<'_>)
             }
         }
     }
+    read_age(&fields, settings, out);
+}
+
+fn read_age(fields: &Fields<'_>, settings: &mut Settings, out: &mut Findings<'_>) {
+    const KEY: &str = "max_connection_age";
+    let (Some(node), Some(age)) = (fields.get(KEY), fields.duration(KEY, out)) else { return };
+    match check_age(age) {
+        Ok(age) => settings.listen.max_connection_age = age,
+        Err(wrong) => fields.wrong(KEY, node, wrong, out),
+    }
+}
+
+/// An age of connections that makes sense.
+pub(super) fn check_age(age: Micros) -> Result<Duration, (String, String)> {
+    if age >= MIN_CONNECTION_AGE {
+        return Ok(age.into());
+    }
+    let hint = format!("write at least {}", duration::write(MIN_CONNECTION_AGE));
+    Err((format!("a connection's age of {} is too short", duration::write(age)), hint))
 }
 
 /// The addresses of a list, behind those that are `opened` already.

@@ -20,6 +20,7 @@ pub(super) fn redacted(config: &Config) -> Value {
             "grpc": config.listen.grpc.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "http": config.listen.http.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "admin": config.listen.admin.map(|admin| admin.to_string()),
+            "max_connection_age": span(config.listen.max_connection_age.into()),
         },
         "threads": config.threads,
         "store": store(config),

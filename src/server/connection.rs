@@ -2,7 +2,7 @@
 //!
 //! Promise: a peer that reads no answers is given [`Lives::unread`] and then closed, however many keepalives it answers; one
 //! that reads slowly goes on. A connection that has come of age takes no new streams, and its streams that hold leases go on
-//! until they end by themselves, up to [`Lives::longest`]; a silent one is found by its keepalive all the same.
+//! until they end by themselves, up to [`Lives::longest`] more; a silent one is found by its keepalive all the same.
 
 mod http1;
 mod http2;
@@ -22,19 +22,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+/// How long answers may wait of which nothing is read: long enough for a line that is broken for a while, and short beside
+/// the usual age of a connection.
+const UNREAD: Duration = Duration::from_secs(20);
+
 /// How long a connection lives, and how it ends.
 #[derive(Clone, Copy, Debug)]
-struct Lives {
+pub(super) struct Lives {
     /// It takes no new streams from this age on, so that load spreads over new replicas; with a tenth of jitter.
     age: Duration,
     /// Then what is in flight has this time to finish.
     grace: Duration,
     /// A stream that holds leases may go on after that, and one of checks that is answered at least once in this time.
     look: Duration,
-    /// But no longer than this, with a tenth of jitter: such streams are then ended well, and what they hold runs out.
+    /// But no longer than this after the age, with a tenth of jitter: such streams are then ended well, and what they hold runs out.
     longest: Duration,
-    /// A peer that has taken nothing of the answers that wait for it is closed after this time: long enough for a line that
-    /// is broken for a while, and short beside the age of a connection.
+    /// A peer that has taken nothing of the answers that wait for it is closed after this time.
     unread: Duration,
     /// A peer that says nothing is asked whether it is there after this time,
     silence: Duration,
@@ -42,29 +45,33 @@ struct Lives {
     answer: Duration,
 }
 
-/// An end of a working day's sockets within a day, and not all of them in one hour.
-const LIVES: Lives = Lives {
-    age: Duration::from_secs(30 * 60),
-    grace: Duration::from_secs(10),
-    look: Duration::from_secs(60),
-    longest: Duration::from_secs(24 * 3_600),
-    unread: Duration::from_secs(20),
-    silence: Duration::from_secs(30),
-    answer: Duration::from_secs(10),
-};
+impl Lives {
+    /// With the age that is configured. A working day's sockets end within a day after it, and not all of them in one hour.
+    pub(super) const fn of_age(age: Duration) -> Self {
+        Self {
+            age,
+            grace: Duration::from_secs(10),
+            look: Duration::from_secs(60),
+            longest: Duration::from_secs(24 * 3_600),
+            unread: UNREAD,
+            silence: Duration::from_secs(30),
+            answer: Duration::from_secs(10),
+        }
+    }
+}
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Serves a socket to its end.
-pub(super) async fn serve(socket: Socket, dispatch: Dispatch, stop: Stop) {
+pub(super) async fn serve(lives: Lives, socket: Socket, dispatch: Dispatch, stop: Stop) {
     let Socket { face, stream } = socket;
     let result = match stream {
         Stream::Tcp(stream) => match on_tcp(stream) {
-            Ok(stream) => drive(face, stream, dispatch, stop).await,
+            Ok(stream) => drive(lives, face, stream, dispatch, stop).await,
             Err(error) => Err(error.into()),
         },
         Stream::Unix(stream) => match UnixStream::from_std(stream) {
-            Ok(stream) => drive(face, stream, dispatch, stop).await,
+            Ok(stream) => drive(lives, face, stream, dispatch, stop).await,
             Err(error) => Err(error.into()),
         },
     };
@@ -78,13 +85,13 @@ fn on_tcp(stream: std::net::TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream)
 }
 
-async fn drive<S>(face: Face, stream: S, dispatch: Dispatch, stop: Stop) -> Ended
+async fn drive<S>(lives: Lives, face: Face, stream: S, dispatch: Dispatch, stop: Stop) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     match face {
-        Face::Grpc => http2::drive(stream, dispatch, stop).await,
-        Face::Http => http1::drive(stream, dispatch.pages(), stop).await,
+        Face::Grpc => http2::drive(lives, stream, dispatch, stop).await,
+        Face::Http => http1::drive(lives, stream, dispatch.pages(), stop).await,
     }
 }
 
@@ -125,7 +132,6 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let Bounds { first, lives, account, stop } = bounds;
-    let longest = tokio::time::sleep(jittered(lives.longest));
     tokio::select! {
         // What has arrived is read before anything else is looked at.
         biased;
@@ -139,7 +145,7 @@ where
         tokio::select! {
             () = draining(stop) => {}
             () = unneeded(lives, account) => {}
-            () = longest => account.end_streams(),
+            () = tokio::time::sleep(jittered(lives.longest)) => account.end_streams(),
         }
     };
     tokio::select! {

@@ -2,7 +2,7 @@
 
 use super::DRAIN_TIMEOUT;
 use super::arriving::MESSAGE;
-use super::connection::serve;
+use super::connection::{Lives, serve};
 use super::dispatch::Dispatch;
 use super::listener::{Face, Listener, Socket};
 use crate::shutdown::{Stop, spawn_local};
@@ -78,17 +78,24 @@ impl Held {
 }
 
 impl Pool {
-    /// Starts `threads` workers. `make` runs on each inside its runtime, to build that thread's service.
+    /// Starts `threads` workers, whose connections take new streams up to the age of `max_connection_age`. `make` runs on each
+    /// inside its runtime, to build that thread's service.
     ///
     /// # Errors
     /// No thread or runtime to be had.
-    pub fn start<M, F, E>(threads: usize, stop: &Stop, make: M) -> Result<Self, WorkerError>
+    pub fn start<M, F, E>(
+        threads: usize,
+        max_connection_age: Duration,
+        stop: &Stop,
+        make: M,
+    ) -> Result<Self, WorkerError>
     where
         M: Fn(usize) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Dispatch, E>> + 'static,
         E: Display,
     {
-        let workers = (0..threads.max(1)).map(|index| start(index, stop.clone(), make.clone()));
+        let lives = Lives::of_age(max_connection_age);
+        let workers = (0..threads.max(1)).map(|index| start(index, lives, stop.clone(), make.clone()));
         Ok(Self { workers: workers.collect::<Result<_, _>>()?, stop: stop.clone() })
     }
 
@@ -140,7 +147,7 @@ impl Pool {
     }
 }
 
-fn start<M, F, E>(index: usize, stop: Stop, make: M) -> Result<Worker, WorkerError>
+fn start<M, F, E>(index: usize, lives: Lives, stop: Stop, make: M) -> Result<Worker, WorkerError>
 where
     M: Fn(usize) -> F + Send + 'static,
     F: Future<Output = Result<Dispatch, E>> + 'static,
@@ -159,7 +166,7 @@ where
         };
         runtime.block_on(async move {
             match make(index).await {
-                Ok(dispatch) => run(dispatch, arriving, stop, counted).await,
+                Ok(dispatch) => run(lives, dispatch, arriving, stop, counted).await,
                 // The pool sees that this worker has ended.
                 Err(error) => tracing::error!(%error, "a worker cannot serve"),
             }
@@ -168,7 +175,13 @@ where
     Ok(Worker { sockets, held, thread })
 }
 
-async fn run(dispatch: Dispatch, mut arriving: mpsc::UnboundedReceiver<Socket>, stop: Stop, held: Arc<Held>) {
+async fn run(
+    lives: Lives,
+    dispatch: Dispatch,
+    mut arriving: mpsc::UnboundedReceiver<Socket>,
+    stop: Stop,
+    held: Arc<Held>,
+) {
     // Counts this thread's connections without an atomic: they all end here.
     let live = Rc::new(());
     let take = |socket: Socket| {
@@ -176,7 +189,7 @@ async fn run(dispatch: Dispatch, mut arriving: mpsc::UnboundedReceiver<Socket>, 
             (dispatch.clone(), stop.clone(), Arc::clone(&held), Rc::clone(&live));
         spawn_local(async move {
             let face = socket.face;
-            serve(socket, dispatch, stop).await;
+            serve(lives, socket, dispatch, stop).await;
             held.of(face).fetch_sub(1, Ordering::Relaxed);
             drop(live);
         });

@@ -3,7 +3,7 @@
 
 use crate::bed::{Bed, Place, Plan};
 use crate::client::{Ask, Socket};
-use crate::harness::until;
+use crate::harness::{PATIENCE, until};
 use std::time::{Duration, Instant};
 
 /// Of the tests that wait for one; what is shipped, [`SHIPPED`] at least, is longer than a test's patience.
@@ -331,6 +331,60 @@ async fn a_quotad_that_is_killed_takes_its_sockets_along_by_ext_proc_only() {
             assert!(socket.talks().await);
         }
     }
+}
+
+/// Calls that are under way when the age of their connection comes have this time.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn sockets_outlive_the_age_of_their_connection_and_new_ones_come_over_another_by_ext_proc() {
+    const AGE: Duration = Duration::from_secs(3);
+    let aged = plan(Way::ExtProc)
+        .quotad("listen:\n", "listen:\n  max_connection_age: 3s\n")
+        .quotad("limit: 2, lease_ttl: 30s", "limit: 6, lease_ttl: 30s");
+    let bed = aged.start().await;
+    let ask = handshake(&bed, Way::ExtProc);
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(enter(&bed, &ask).await);
+    }
+    let from = Instant::now();
+    let told = async || bed.envoy.stat("cluster.quotad.upstream_cx_close_notify").await;
+    let opened = async || bed.envoy.stat("cluster.quotad.upstream_cx_total").await;
+    let active = async || bed.envoy.stat("cluster.quotad.upstream_cx_active").await;
+    // Envoy's only connection is the one that the sockets came over, and it is told that its age has come.
+    until("their connection is of age", async || told().await > 0).await;
+    let before = opened().await;
+    held.push(enter(&bed, &ask).await);
+    assert!(opened().await > before && active().await > 1, "{before}: a new one beside the old one");
+    let talk_on = async {
+        let mut ended = None;
+        // Long after all that an age might have cut.
+        let long = AGE * 2 + GRACE * 2;
+        while ended.is_none() && from.elapsed() < long {
+            for (index, socket) in held.iter_mut().enumerate() {
+                if !socket.talks().await {
+                    ended = Some((index, from.elapsed()));
+                }
+            }
+            refused(&bed, Way::ExtProc, &ask).await;
+            // The pace of people who talk.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        ended
+    };
+    assert_eq!(talk_on.await, None, "a socket was cut by the age of a connection");
+    assert!(told().await > 1, "the later connections came of age too");
+    // One of the first connection and one of the second end, and each gives its lease back.
+    for index in [5, 0] {
+        drop(held.remove(index));
+        held.push(enter_soon(&bed, &ask).await);
+        refused(&bed, Way::ExtProc, &ask).await;
+    }
+    for socket in &mut held {
+        assert!(socket.talks().await);
+    }
+    assert!(from.elapsed() < SHIPPED + PATIENCE, "{:?}", from.elapsed());
 }
 
 #[tokio::test]

@@ -303,6 +303,11 @@ fn as_original(limits: &str, variables: &[(&str, &str)]) -> Quotad {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("root/config")).unwrap();
     fs::write(folder.path().join("root/config/shop.yaml"), limits).unwrap();
+    as_original_on(folder, variables)
+}
+
+/// The same, whose directory is `root/config` in this folder.
+fn as_original_on(folder: tempfile::TempDir, variables: &[(&str, &str)]) -> Quotad {
     fs::write(folder.path().join("quotad.yaml"), "{}\n").unwrap();
     let root = folder.path().join("root").display().to_string();
     let mut start = Start::again(folder).arg("--ratelimit-env").variable("RUNTIME_ROOT", &root);
@@ -333,17 +338,72 @@ async fn a_directory_that_is_refused_is_healthy_or_not_as_the_variable_says() {
     until("over gRPC too", async || health(&quotad, "ratelimit").await == ServingStatus::Serving).await;
     assert_eq!(http.post(ONE).await.status, 200);
     fs::write(&file, bad).unwrap();
-    // A policy that can be seen says that the reload has been.
-    fs::write(quotad.config_path(), "policies: [{name: seen, limit: 1, window: 1h}]\n").unwrap();
-    quotad.signal("HUP");
-    until("quotad.yaml is in force", async || {
-        quotad.client().await.check_limit(check("seen", &[])).await.is_ok()
-    })
-    .await;
+    reload(&quotad, "seen").await;
     for _ in 0..20 {
         assert_eq!(http.ask("GET", "/healthcheck", "").await.status, 200, "what was in force stays");
     }
     assert_eq!(health(&quotad, "ratelimit").await, ServingStatus::Serving);
+}
+
+/// Loads everything again. A policy that can be seen says that the reload has been.
+async fn reload(quotad: &Quotad, seen: &str) {
+    fs::write(quotad.config_path(), format!("policies: [{{name: {seen}, limit: 1, window: 1h}}]\n")).unwrap();
+    quotad.signal("HUP");
+    until("quotad.yaml is in force", async || {
+        quotad.client().await.check_limit(check(seen, &[])).await.is_ok()
+    })
+    .await;
+}
+
+/// The health of the rate limit service, each time that it can be asked for, which must be the same.
+async fn is_healthy(quotad: &Quotad) -> bool {
+    let page = open(quotad).await.ask("GET", "/healthcheck", "").await;
+    let names = ["ratelimit", "envoy.service.ratelimit.v3.RateLimitService"];
+    let told = [health(quotad, names[0]).await, health(quotad, names[1]).await];
+    match (page.status, page.body.as_str()) {
+        (200, "OK") => assert_eq!(told, [ServingStatus::Serving; 2]),
+        (500, "") => assert_eq!(told, [ServingStatus::NotServing; 2]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(health(quotad, "quotad.v1.DecisionService").await, ServingStatus::Serving);
+    page.status == 200
+}
+
+#[tokio::test]
+async fn a_directory_that_is_empty_or_made_later_is_unhealthy_until_a_domain_is_in_force() {
+    const WITH_LIMITS: (&str, &str) = ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true");
+    for directory in ["root/config", "root"] {
+        let made = || {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder.path().join(directory)).unwrap();
+            folder
+        };
+        let always = as_original_on(made(), &[]);
+        assert!(is_healthy(&always).await, "{directory}: nobody asked for limits");
+        let quotad = as_original_on(made(), &[WITH_LIMITS]);
+        assert!(!is_healthy(&quotad).await, "{directory}");
+        let config = quotad.folder.path().join("root/config");
+        if !config.exists() {
+            fs::create_dir(&config).unwrap();
+            reload(&quotad, "made").await;
+            assert!(!is_healthy(&quotad).await, "it is there, and empty");
+        }
+        // Limits of no domain are refused.
+        fs::write(config.join("shop.yaml"), LIMITS.replace("domain: shop", "domain: ''")).unwrap();
+        reload(&quotad, "refused").await;
+        assert!(!is_healthy(&quotad).await, "{directory}");
+        let mut http = open(&quotad).await;
+        let is_limited = async |http: &mut Http<_>| {
+            !http.post(ONE).await.json()["statuses"][0]["limitRemaining"].is_null()
+        };
+        assert!(!is_limited(&mut http).await, "{directory}");
+        fs::write(config.join("shop.yaml"), LIMITS).unwrap();
+        until("a domain is in force", async || is_limited(&mut http).await).await;
+        // Health is told after the limits are in force.
+        until("it is healthy", async || http.ask("GET", "/healthcheck", "").await.status == 200).await;
+        until("over gRPC too", async || health(&quotad, "ratelimit").await == ServingStatus::Serving).await;
+        until("by the other name", async || is_healthy(&quotad).await).await;
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ policies:
 "#;
 
 /// A connection by hand: no client library that keeps a deadline of its own, or hides a stream that hangs.
-async fn connect(address: &str) -> SendRequest<Bytes> {
+pub async fn connect(address: &str) -> SendRequest<Bytes> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(async move {
@@ -33,14 +33,14 @@ async fn connect(address: &str) -> SendRequest<Bytes> {
 }
 
 /// A call under way.
-struct Call {
+pub struct Call {
     answer: h2::client::ResponseFuture,
     message: h2::SendStream<Bytes>,
 }
 
 impl Call {
     /// Sends the headers.
-    async fn open(client: &SendRequest<Bytes>, method: &str, timeout: Option<&str>) -> Self {
+    pub async fn open(client: &SendRequest<Bytes>, method: &str, timeout: Option<&str>) -> Self {
         let ready = tokio::time::timeout(GIVEN_UP.end, client.clone().ready()).await;
         let mut client = ready.expect("a place in time").unwrap();
         let mut request = http::Request::post(format!("http://quotad/{method}"))
@@ -54,7 +54,7 @@ impl Call {
     }
 
     /// Sends the message, whole.
-    fn send(&mut self, message: &impl prost::Message) {
+    pub fn send(&mut self, message: &impl prost::Message) {
         assert!(self.try_send(message), "the call has ended");
     }
 
@@ -67,7 +67,7 @@ impl Call {
     }
 
     /// The code and message of its status.
-    async fn status(self) -> (String, String) {
+    pub async fn status(self) -> (String, String) {
         let answered = tokio::time::timeout(GIVEN_UP.end, self.answer).await;
         let (parts, mut body) = answered.expect("an answer in time").unwrap().into_parts();
         while let Some(data) = body.data().await {

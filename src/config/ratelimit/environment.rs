@@ -3,10 +3,12 @@
 //! An explicit list. A variable that is set to nothing is not set. What is known there and has no effect here is named in
 //! one warning, so that nobody believes in it.
 
+mod go_duration;
 mod idle;
 mod redis;
 
 use super::super::diagnostic::{Findings, Place};
+use super::super::duration;
 use super::super::environment::Environment;
 use super::super::envoy::{EnvoyConfig, RateLimitHealth};
 use super::super::http::is_header_name;
@@ -17,9 +19,11 @@ use super::super::show;
 use super::{Domains, DotFiles, RateLimitFolder};
 use crate::engine::mistake::Mistake;
 use crate::engine::rate_limit::{OverLimit, RateLimitOptions, TrioNames};
+use crate::engine::units::Micros;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where that program looks when nobody says otherwise.
 const USUAL_ROOT: &str = "/srv/runtime_data/current";
@@ -72,6 +76,9 @@ pub(in super::super) fn apply(
     if let Some((bind, by)) = reader.address(&HTTP) {
         settings.listen.http = vec![bind];
         settings.listen_by.extend(by.map(|name| (HTTP.key, Place::Variable(name.to_owned()))));
+    }
+    if let Some(age) = reader.connection_age() {
+        settings.listen.max_connection_age = age;
     }
     reader.store(settings);
     reader.log(settings);
@@ -187,6 +194,17 @@ impl Reader<'_, '_> {
         let wrong =
             |_| self.wrong(name, &format!("{} is not a port", show(text)), "write one number, such as 8080");
         text.parse().map_err(wrong).ok()
+    }
+
+    /// How old a connection may become. Nothing, in the words of Go's gRPC, is without an end.
+    fn connection_age(&mut self) -> Option<Duration> {
+        const AGE: &str = "GRPC_MAX_CONNECTION_AGE";
+        let text = self.text(AGE)?;
+        let age = go_duration::parse(&text).and_then(|age| match age {
+            Micros(0) => Ok(duration::MAX.into()),
+            age => listen::check_age(age),
+        });
+        age.map_err(|(message, hint)| self.wrong(AGE, &message, &hint)).ok()
     }
 
     fn health(&mut self) -> RateLimitHealth {

@@ -4,7 +4,7 @@
 //! client sends ends more than that.
 
 use super::outgoing::Outgoing;
-use super::{Bounds, Ended, First, LIVES, to_the_end};
+use super::{Bounds, Ended, First, Lives, UNREAD, to_the_end};
 use crate::budget::Account;
 use crate::server::dispatch::{Pages, plain};
 use crate::shutdown::Stop;
@@ -52,17 +52,17 @@ const PATIENCE: Patience = Patience {
     first: Duration::from_secs(10),
     head: Duration::from_secs(60),
     body: Duration::from_secs(10),
-    unread: LIVES.unread,
+    unread: UNREAD,
 };
 
-pub(super) async fn drive<S>(stream: S, pages: Pages, stop: Stop) -> Ended
+pub(super) async fn drive<S>(lives: Lives, stream: S, pages: Pages, stop: Stop) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    with(PATIENCE, stream, pages, stop).await
+    with(PATIENCE, lives, stream, pages, stop).await
 }
 
-async fn with<S>(patience: Patience, stream: S, pages: Pages, stop: Stop) -> Ended
+async fn with<S>(patience: Patience, lives: Lives, stream: S, pages: Pages, stop: Stop) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -84,7 +84,7 @@ where
     });
     let connection =
         pin!(builder.serve_connection(TokioIo::new(Outgoing::new(stream, patience.unread)), service));
-    let bounds = Bounds { first, lives: LIVES, account: Arc::<Account>::default(), stop };
+    let bounds = Bounds { first, lives, account: Arc::<Account>::default(), stop };
     to_the_end(connection, Connection::graceful_shutdown, &bounds).await
 }
 
@@ -133,6 +133,7 @@ mod tests {
     use std::future::ready;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
+    const LIVES: Lives = Lives::of_age(Duration::from_secs(600));
     const QUICK: Patience = Patience {
         first: Duration::from_secs(20),
         head: Duration::from_millis(200),
@@ -148,7 +149,7 @@ mod tests {
     async fn said(patience: Patience, sent: &[u8]) -> String {
         let (mut client, server): (DuplexStream, _) = tokio::io::duplex(4 * 1_024 * 1_024);
         client.write_all(sent).await.unwrap();
-        let serve = with(patience, server, echo(), Stop::default());
+        let serve = with(patience, LIVES, server, echo(), Stop::default());
         let mut answer = Vec::new();
         let read = client.read_to_end(&mut answer);
         let (_, read) = tokio::join!(serve, read);
@@ -175,7 +176,7 @@ mod tests {
             first,
             head: Duration::from_secs(600),
             body: Duration::from_secs(600),
-            unread: LIVES.unread,
+            unread: UNREAD,
         };
         let ended = tokio::time::timeout(Duration::from_secs(20), said(patience, b"")).await;
         assert_eq!(ended.as_deref(), Ok(""));
@@ -183,6 +184,24 @@ mod tests {
         let began = tokio::time::Instant::now();
         let kept = said(asked, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(kept.starts_with("HTTP/1.1 200 OK\r\n") && began.elapsed() >= asked.head, "{kept}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_kept_ends_at_its_age() {
+        let (mut client, server) = tokio::io::duplex(4_096);
+        let lives = Lives::of_age(Duration::from_millis(300));
+        let patience = Patience { head: Duration::from_secs(600), ..QUICK };
+        let began = tokio::time::Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let both = async {
+            tokio::join!(with(patience, lives, server, echo(), Stop::default()), async {
+                client.read_to_string(&mut answer).await
+            })
+        };
+        let (served, read) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("its end");
+        assert!(served.is_ok() && read.is_ok() && answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(began.elapsed() >= lives.age - lives.age / 10, "{:?}", began.elapsed());
     }
 
     #[tokio::test]
@@ -196,7 +215,7 @@ mod tests {
             }
             asked
         };
-        let served = with(QUICK, server, echo(), Stop::default());
+        let served = with(QUICK, LIVES, server, echo(), Stop::default());
         let both = async { tokio::join!(served, asks) };
         let (served, asked) =
             tokio::time::timeout(Duration::from_secs(20), both).await.expect("the end of the connection");
@@ -217,7 +236,7 @@ mod tests {
             stop.drain();
             let mut answer = String::new();
             let (_, read) =
-                tokio::join!(with(PATIENCE, server, echo(), stop), client.read_to_string(&mut answer));
+                tokio::join!(with(PATIENCE, LIVES, server, echo(), stop), client.read_to_string(&mut answer));
             assert!(read.is_ok() && answer.starts_with("HTTP/1.1 200 OK\r\n"), "{read:?} {answer}");
             assert!(answer.ends_with("ab"), "{answer}");
         }
@@ -236,8 +255,10 @@ mod tests {
         client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab").await.unwrap();
         client.shutdown().await.unwrap();
         let mut answer = String::new();
-        let (served, read) =
-            tokio::join!(with(PATIENCE, server, late, Stop::default()), client.read_to_string(&mut answer));
+        let (served, read) = tokio::join!(
+            with(PATIENCE, LIVES, server, late, Stop::default()),
+            client.read_to_string(&mut answer)
+        );
         assert!(served.is_ok() && read.is_ok());
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ab"), "{answer}");
     }

@@ -1,7 +1,7 @@
 //! gRPC: HTTP/2 with our bounds.
 
 use super::outgoing::Outgoing;
-use super::{Bounds, Ended, First, LIVES, Lives, to_the_end};
+use super::{Bounds, Ended, First, Lives, to_the_end};
 use crate::budget::Account;
 use crate::server::dispatch::Dispatch;
 use crate::shutdown::{Stop, spawn_local};
@@ -38,14 +38,7 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
     }
 }
 
-pub(super) async fn drive<S>(stream: S, dispatch: Dispatch, stop: Stop) -> Ended
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    with(LIVES, stream, dispatch, stop).await
-}
-
-async fn with<S>(lives: Lives, stream: S, dispatch: Dispatch, stop: Stop) -> Ended
+pub(super) async fn drive<S>(lives: Lives, stream: S, dispatch: Dispatch, stop: Stop) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -166,7 +159,7 @@ mod tests {
             .with("/envoy.service.ext_proc.v3.ExternalProcessor/", Fake);
         let (over, ended) = tokio::sync::oneshot::channel();
         spawn_local(async move {
-            let _ = with(lives, server, dispatch, Stop::default()).await;
+            let _ = drive(lives, server, dispatch, Stop::default()).await;
             let _ = over.send(());
         });
         let (sender, mut connection) = h2::client::handshake(client).await.unwrap();
