@@ -120,6 +120,9 @@ pub struct ServeArgs {
     /// Where to serve gRPC: HOST:PORT or unix:/path; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
+    /// The same as --listen 127.0.0.1:N; 0 takes a free port, which is printed
+    #[arg(long, value_name = "N", conflicts_with = "listen")]
+    pub port: Option<u16>,
     /// Where to serve HTTP/1.1, /json and /healthcheck, with commas between; empty: nowhere
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
@@ -129,6 +132,9 @@ pub struct ServeArgs {
     /// Where state lives: memory: or redis://HOST:PORT
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
+    /// The same as --store memory:
+    #[arg(long, conflicts_with = "store")]
+    pub memory: bool,
     /// Where revocations survive a restart (embedded store); empty: nowhere
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
@@ -252,9 +258,11 @@ impl ServeArgs {
         Self {
             config: self.config.or(under.config),
             ratelimit_env: self.ratelimit_env || under.ratelimit_env,
-            listen: if self.listen.is_empty() { under.listen } else { self.listen },
+            port: if self.listen.is_empty() { self.port.or(under.port) } else { None },
+            listen: if self.listen.is_empty() && self.port.is_none() { under.listen } else { self.listen },
             http: self.http.or(under.http),
             admin: self.admin.or(under.admin),
+            memory: self.memory || (under.memory && self.store.is_none()),
             store: self.store.or(under.store),
             data_dir: self.data_dir.or(under.data_dir),
             store_timeout: self.store_timeout.or(under.store_timeout),
@@ -262,6 +270,18 @@ impl ServeArgs {
             log_format: self.log_format.or(under.log_format),
             log: self.log.or(under.log),
         }
+    }
+
+    /// Where to serve, by either flag.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.port.map_or_else(|| self.listen.clone(), |port| vec![format!("127.0.0.1:{port}")])
+    }
+
+    /// Where state lives, by either flag.
+    #[must_use]
+    pub fn store_url(&self) -> Option<String> {
+        if self.memory { Some("memory:".to_owned()) } else { self.store.clone() }
     }
 
     fn is_config_only(&self) -> bool {
@@ -310,6 +330,27 @@ mod tests {
         };
         assert_eq!(args.listen, ["127.0.0.1:1", "unix:/q"]);
         assert_eq!(args.threads.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_port_and_the_embedded_store_have_short_flags() {
+        let Command::Serve(args) = parse("quotad serve --memory --port 0").unwrap() else {
+            panic!("serves");
+        };
+        assert_eq!(args.addresses(), ["127.0.0.1:0"]);
+        assert_eq!(args.store_url().as_deref(), Some("memory:"));
+        let serve = |line: &str| match parse(line).unwrap() {
+            Command::Serve(args) => (args.addresses(), args.store_url()),
+            other => panic!("{other:?}"),
+        };
+        let of = |address: &str, store: &str| (vec![address.to_owned()], Some(store.to_owned()));
+        let behind = serve("quotad --port 1 --memory serve --listen 127.0.0.1:2 --store redis://h");
+        assert_eq!(behind, of("127.0.0.1:2", "redis://h"));
+        let behind = serve("quotad --listen 127.0.0.1:2 --store redis://h serve --port 1 --memory");
+        assert_eq!(behind, of("127.0.0.1:1", "memory:"));
+        assert!(refused("quotad --memory --store redis://h").contains("cannot be used with"));
+        assert!(refused("quotad --port 1 --listen 127.0.0.1:2").contains("cannot be used with"));
+        assert!(refused("quotad --port 65536").contains("65536"));
     }
 
     #[test]

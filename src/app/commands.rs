@@ -17,11 +17,11 @@ use std::path::PathBuf;
 pub fn source(file: Option<PathBuf>, flags: &ServeArgs) -> Source {
     let find = if flags.ratelimit_env { Source::rate_limit } else { Source::find };
     find(file, Environment::process()).with_overrides(Overrides {
-        listen: flags.listen.clone(),
+        listen: flags.addresses(),
         http: flags.http.clone(),
         admin: flags.admin.clone(),
         threads: flags.threads.clone(),
-        store: flags.store.clone(),
+        store: flags.store_url(),
         data_dir: flags.data_dir.clone(),
         store_timeout: flags.store_timeout.clone(),
         log: flags.log.clone(),

@@ -194,17 +194,6 @@ def is_exact(target: str) -> bool:
     return True
 
 
-def settles_costs(server: Quotad) -> bool:
-    """Whether this quotad knows SettleCost."""
-    with grpc.insecure_channel(server.target) as channel:
-        settle = channel.unary_unary("/quotad.v1.DecisionService/SettleCost")
-        try:
-            settle(pb.SettleCostRequest(cost=0).SerializeToString(), timeout=START_SECONDS, wait_for_ready=True)
-        except grpc.RpcError as error:
-            return bool(error.code() is not grpc.StatusCode.UNIMPLEMENTED)
-    raise AssertionError("a settlement without a ticket was accepted")
-
-
 def token(user: str, *, seconds: int = 3600, token_id: str | None = None, **claims: Any) -> str:
     """A token of the contract's issuer. A claim that is None is left out."""
     now = int(time.time())

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
-from support import Quotad, Socket, address, ask, eventually, http_scope, running, settles_costs
+from support import Quotad, Socket, address, ask, eventually, http_scope, running
 
 from quotad import ConfigurationError, Rule, SentResponse, Shield, settle
 from quotad.errors import Cause, NoDecision
@@ -27,10 +27,10 @@ POLICIES = [Policy("auth-per-ip", 3, DAY), Policy("ai-per-user", 5, DAY, ["user"
 
 
 @pytest.fixture(scope="module")
-def settling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quotad | None]:
+def settling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quotad]:
     """The real service."""
     with running(tmp_path_factory.mktemp("settle")) as server:
-        yield server if settles_costs(server) else None
+        yield server
 
 
 class Case:
@@ -70,8 +70,6 @@ def case(request: pytest.FixtureRequest) -> Any:
     if request.param == "fake":
         return lambda **options: Case(None, FakeDecisions(POLICIES), **options)
     server = request.getfixturevalue("settling")
-    if server is None:
-        pytest.skip("this quotad answers UNIMPLEMENTED to SettleCost")
     return lambda **options: Case(server, **options)
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import grpc
 import httpx
 import pytest
-from support import BINARY, Program, Quotad, eventually, free_port, settles_costs, until
+from support import BINARY, Program, Quotad, eventually, free_port, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -83,11 +83,6 @@ def uvicorn(quotad: Quotad) -> Iterator[Uvicorn]:
     server = Uvicorn(quotad)
     yield server
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def settles(quotad: Quotad) -> bool:
-    return settles_costs(quotad)
 
 
 def access_token(quotad: Quotad, user: str) -> str:
@@ -167,10 +162,8 @@ def used(quotad: Quotad, policy: str, user: str) -> int:
     ("path", "text", "tokens"), [("transcribe", "one two three", 3), ("translate", "one two", 2), ("speak", "hello", 5)]
 )
 async def test_an_ai_call_is_settled_to_the_tokens_that_it_took(
-    uvicorn: Uvicorn, quotad: Quotad, settles: bool, path: str, text: str, tokens: int
+    uvicorn: Uvicorn, quotad: Quotad, path: str, text: str, tokens: int
 ) -> None:
-    if not settles:
-        pytest.skip("this quotad answers UNIMPLEMENTED to SettleCost")
     user = f"tokens-{path}"
     headers = {"authorization": f"Bearer {access_token(quotad, user)}"}
     async with client() as http:

@@ -2,7 +2,7 @@
 //!
 //! It keeps the promises that a test of an application looks at (a moving window, leases, revocation, settlements,
 //! headers and bodies in the service's form) by a clock that the test moves. It is no second implementation: what depends
-//! on exact bytes or on the algorithm is tested against the real one, `quotad --listen 127.0.0.1:0 --store memory:`.
+//! on exact bytes or on the algorithm is tested against the real one, `quotad serve --memory --port 0`.
 
 use crate::{
     ShieldBuilder,
