@@ -25,6 +25,8 @@ policies:
 /// A connection by hand: no client library that keeps a deadline of its own, or hides a stream that hangs.
 pub async fn connect(address: &str) -> SendRequest<Bytes> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    // A small frame must not wait for the peer's word on the one before it.
+    stream.set_nodelay(true).unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(async move {
         let _ = connection.await;
@@ -34,8 +36,8 @@ pub async fn connect(address: &str) -> SendRequest<Bytes> {
 
 /// A call under way.
 pub struct Call {
-    answer: h2::client::ResponseFuture,
-    message: h2::SendStream<Bytes>,
+    pub answer: h2::client::ResponseFuture,
+    pub message: h2::SendStream<Bytes>,
 }
 
 impl Call {
@@ -54,7 +56,7 @@ impl Call {
     }
 
     /// Sends the message, whole.
-    pub fn send(&mut self, message: &impl prost::Message) {
+    fn send(&mut self, message: &impl prost::Message) {
         assert!(self.try_send(message), "the call has ended");
     }
 
@@ -67,7 +69,7 @@ impl Call {
     }
 
     /// The code and message of its status.
-    pub async fn status(self) -> (String, String) {
+    async fn status(self) -> (String, String) {
         let answered = tokio::time::timeout(GIVEN_UP.end, self.answer).await;
         let (parts, mut body) = answered.expect("an answer in time").unwrap().into_parts();
         while let Some(data) = body.data().await {
