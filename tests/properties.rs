@@ -174,7 +174,7 @@ proptest! {
             if settle > 0 && !open.is_empty() {
                 let (at, reserved, settled) = &mut admitted[open.swap_remove(which % open.len())];
                 *settled = *reserved * percent / 100;
-                let charged = Charged { at: Moment(*at), cost: *reserved };
+                let charged = Charged { at: Moment(*at), cost: *reserved, emission: u64::MAX };
                 let returned = limiter.settle(Moment(now), charged, *settled);
                 prop_assert!(returned <= *reserved - *settled);
             }
@@ -201,9 +201,9 @@ proptest! {
         prop_assert!(matches!(limiter.try_at(at, reserved), Tried::Admitted));
         prop_assert!(matches!(direct.try_at(at, cost.min(reserved)), Tried::Admitted));
         let now = Moment(at.0 + step(window, 4, wait));
-        limiter.settle(now, Charged { at, cost: reserved }, cost);
+        limiter.settle(now, Charged { at, cost: reserved, emission: u64::MAX }, cost);
         if cost > reserved {
-            direct.settle(now, Charged { at, cost: reserved }, cost);
+            direct.settle(now, Charged { at, cost: reserved, emission: u64::MAX }, cost);
         }
         for probe in 1..=rule.capacity().min(200) {
             prop_assert_eq!(limiter.admits(now, probe), direct.admits(now, probe), "{} of {:?}", probe, rule);

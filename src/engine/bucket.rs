@@ -147,11 +147,13 @@ impl Bucket {
     #[must_use]
     pub fn given_back(&self, stored: Arrival, now: Moment, charge: Charged, units: u64) -> (Arrival, u64) {
         let mended = self.mended(stored, now);
-        let alone = charge.at.0.saturating_add(charge.cost.saturating_mul(self.emission));
+        // After an edit of the limit no more is given back than was charged, and no more than it is worth now.
+        let emission = charge.emission.clamp(1, self.emission);
+        let alone = charge.at.0.saturating_add(charge.cost.saturating_mul(emission));
         let left = alone.min(mended.time()).saturating_sub(now.0);
-        let back = units.saturating_mul(self.emission).min(left);
+        let back = units.saturating_mul(emission).min(left);
         let arrival = if back == 0 { mended } else { self.indebted(mended.time() - back, now) };
-        (arrival, back / self.emission)
+        (arrival, back / emission)
     }
 
     fn moved_on(&self, stored: Arrival, now: Moment, units: u64) -> u64 {
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn what_was_too_much_comes_back_and_what_came_back_by_itself_does_not_twice() {
         let stored = FULL.charged(Arrival::default(), NOW, 50);
-        let charge = Charged { at: NOW, cost: 50 };
+        let charge = Charged { at: NOW, cost: 50, emission: FULL.emission };
         let (back, units) = FULL.given_back(stored, NOW, charge, 40);
         assert_eq!((FULL.remaining(back.time(), NOW), units), (90, 40));
         // After 20 s a third of the limit has come back: of 50 units 16.7 are left to be given back.
@@ -261,11 +263,26 @@ mod tests {
     }
 
     #[test]
+    fn after_an_edit_of_the_limit_no_more_comes_back_than_was_charged() {
+        let quick = Bucket::new(100, Micros(60_000_000), 100);
+        let slow = Bucket::new(25, Micros(60_000_000), 100);
+        let stored = quick.charged(quick.charged(Arrival::default(), NOW, 20), NOW, 80);
+        let charge = Charged { at: NOW, cost: 20, emission: quick.emission };
+        let (back, _) = slow.given_back(stored, NOW, charge, 20);
+        assert_eq!(stored.time() - back.time(), 20 * quick.emission);
+        let charge = Charged { emission: slow.emission, ..charge };
+        let (back, _) = quick.given_back(stored, NOW, charge, 20);
+        assert_eq!(stored.time() - back.time(), 20 * quick.emission);
+        assert_eq!(quick.given_back(stored, NOW, Charged { emission: 0, ..charge }, 20).1, 20);
+    }
+
+    #[test]
     fn a_settlement_that_comes_after_the_bucket_was_full_gives_no_burst_twice() {
         let stored = FULL.charged(Arrival::default(), NOW, 10);
         let later = Moment(NOW.0 + 10_000_000);
         let other = FULL.charged(stored, later, 100);
-        let (back, units) = FULL.given_back(other, later, Charged { at: NOW, cost: 10 }, 10);
+        let (back, units) =
+            FULL.given_back(other, later, Charged { at: NOW, cost: 10, emission: FULL.emission }, 10);
         assert_eq!((back, units), (other, 0));
     }
 

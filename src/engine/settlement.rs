@@ -13,7 +13,7 @@
 use super::ask::Reading;
 use super::key::Key;
 use super::rule::Rule;
-use super::units::{Micros, Moment};
+use super::units::{CLOCK_JUMP, Micros, Moment};
 use smallvec::SmallVec;
 
 /// The longest that a reservation may wait for its settlement: what is remembered of settlements is bounded by it.
@@ -26,6 +26,8 @@ pub struct Charged {
     pub at: Moment,
     /// Units.
     pub cost: u64,
+    /// Microseconds that a bucket charged for each of them then.
+    pub emission: u64,
 }
 
 /// One counter to be moved from what was reserved to what it cost.
@@ -33,8 +35,10 @@ pub struct Charged {
 pub struct Adjustment {
     /// Whose counter.
     pub key: Key,
-    /// How it is counted now; not [`Rule::Leases`], whose leases are released and not settled.
+    /// How it is counted now. [`Rule::Leases`]: it is not, its policy is gone or counts otherwise; nothing is moved.
     pub rule: Rule,
+    /// Microseconds that a unit was charged in a bucket; of other rules it is of no matter.
+    pub emission: u64,
     /// Units that were charged.
     pub reserved: u32,
     /// Units that should have been.
@@ -50,8 +54,23 @@ pub struct Settlement {
     pub at: Moment,
     /// Later nothing is changed.
     pub until: Moment,
-    /// One a counter; at most [`super::ask::MAX_DEMANDS`], and at least one.
+    /// One a counter of the reservation, in one order whoever asks: what is remembered has their order. At most
+    /// [`super::ask::MAX_DEMANDS`], and at least one.
     pub adjustments: SmallVec<[Adjustment; 2]>,
+}
+
+impl Settlement {
+    /// Until when it is remembered: beyond its time by what a clock may go back.
+    #[must_use]
+    pub fn remembered_until(&self) -> Moment {
+        self.until.plus(Micros(2 * CLOCK_JUMP.0))
+    }
+
+    /// Whether it can be settled at `now`: its time is not over, and it was not charged in the future.
+    #[must_use]
+    pub fn is_in_time(&self, now: Moment) -> bool {
+        self.until > now && self.at.since(now) <= CLOCK_JUMP
+    }
 }
 
 /// What became of a settlement.
@@ -92,6 +111,12 @@ pub struct Settled {
 }
 
 impl Adjustment {
+    /// The charge.
+    #[must_use]
+    pub fn charged(&self, at: Moment) -> Charged {
+        Charged { at, cost: u64::from(self.reserved), emission: self.emission }
+    }
+
     /// Units to be given back.
     #[must_use]
     pub fn excess(&self) -> u32 {

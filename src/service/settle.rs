@@ -6,11 +6,16 @@
 //! Promise: of a decision that was allowed the ticket names just what was charged; a settlement goes to where that was
 //! counted, the store or this very process.
 //!
-//! Must never: trust a ticket for more than its caller may do anyway, which is to charge any counter of any domain.
+//! Must never: let two tickets of one charge be settled. A repeated check has the same ticket, whatever the order of its
+//! policies; one with another span is another request.
+//!
+//! A ticket is not signed: replicas share no secret. Who may call this service is trusted not to make one up, as with the
+//! facts of its requests; a made-up one gives back what others were charged.
 
 use crate::engine::ask::{Answer, Demand, MAX_DEMANDS, Take};
 use crate::engine::decision::Outcome;
 use crate::engine::key::Key;
+use crate::engine::leases::Leases;
 use crate::engine::policy::Policy;
 use crate::engine::policy_set::{Kind, PolicySet};
 use crate::engine::rule::Rule;
@@ -25,8 +30,8 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Most bytes of a ticket: sixteen keys of the longest partitions fit.
-pub const MAX_TICKET: usize = 16 * 1024;
+/// Most bytes of a ticket. Where the keys of what was charged are longer there is no reservation.
+pub const MAX_TICKET: usize = 32 * 1024;
 /// Of the form below.
 const VERSION: u8 = 1;
 
@@ -92,11 +97,13 @@ struct Ticket {
     counters: Vec<Counter>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Counter {
     key: String,
     cost: u32,
+    /// Of a bucket; see [`Adjustment::emission`].
+    emission: u64,
 }
 
 /// Who counts.
@@ -121,9 +128,14 @@ impl<'a> Receipt<'a> {
         Self { request_id, settle_within, charge: None }
     }
 
-    /// The request id for the store.
+    /// The request id for the store. A reservation is another request than a charge, or one of another span: of two that
+    /// were one the later ticket could be settled when the earlier one's settlement is forgotten.
     pub(super) fn request_id(&self) -> Option<Box<str>> {
-        (!self.request_id.is_empty()).then(|| self.request_id.into())
+        match self.settle_within {
+            _ if self.request_id.is_empty() => None,
+            None => Some(self.request_id.into()),
+            Some(Micros(within)) => Some(format!("{} {within}", self.request_id).into()),
+        }
     }
 
     /// The demands, when their charge is to be noted.
@@ -139,9 +151,14 @@ impl<'a> Receipt<'a> {
             let is_counter = !matches!(demand.rule, Rule::Leases(_)) && demand.takes() == Take::Charge;
             is_counter && demand.take.is_charged(demand.weight, reading, outcome)
         });
-        let counter =
-            |(demand, _): (&Demand, _)| Counter { key: demand.key.as_str().to_owned(), cost: demand.cost };
-        self.charge = Some((by, answer.now, charged.map(counter).collect()));
+        let counter = |(demand, _): (&Demand, _)| Counter {
+            key: demand.key.as_str().to_owned(),
+            cost: demand.cost,
+            emission: if let Rule::Bucket(bucket) = demand.rule { bucket.emission } else { 0 },
+        };
+        let mut counters: Vec<Counter> = charged.map(counter).collect();
+        counters.sort_unstable();
+        self.charge = Some((by, answer.now, counters));
     }
 
     /// The reservation of a request that was allowed; none where nothing was charged.
@@ -160,7 +177,7 @@ impl<'a> Receipt<'a> {
             process,
             counters,
         };
-        let ticket = serde_json::to_vec(&ticket).ok()?;
+        let ticket = serde_json::to_vec(&ticket).ok().filter(|ticket| ticket.len() <= MAX_TICKET)?;
         Some(Box::new(Reservation { ticket, settle_within }))
     }
 }
@@ -186,26 +203,29 @@ impl Ticket {
             && (1..=MAX_DEMANDS).contains(&ticket.counters.len())
             && span > Micros(0)
             && span <= MAX_SETTLE_WITHIN
-            && !ticket.names_a_key_twice();
+            && ticket.is_in_order();
         if is_one { Ok(ticket) } else { Err(wrong()) }
     }
 
-    fn names_a_key_twice(&self) -> bool {
-        let mut keys: Vec<&str> = self.counters.iter().map(|counter| &*counter.key).collect();
-        keys.sort_unstable();
-        keys.windows(2).any(|pair| pair.first() == pair.last())
+    /// Whether the counters stand in their order, each once: else it is not as it was given.
+    fn is_in_order(&self) -> bool {
+        self.counters.is_sorted_by(|one, other| one.key < other.key)
     }
 
-    /// The name of its settlement: no other reservation has it, for a request id is charged once at a moment.
+    /// The name of its settlement: no other reservation has it, for a request is charged once at a moment.
     fn name(&self) -> Box<str> {
-        format!("{} {} {:?}", self.request_id, self.charged_at, self.counters).into()
+        let Self { request_id, charged_at, settle_until, counters, .. } = self;
+        format!("{request_id} {charged_at} {settle_until} {counters:?}").into()
     }
 }
 
 /// A counter of a ticket with the policy that it is of, when there still is one that counts so.
 struct Found<'a> {
     settlement: PolicySettlement,
-    counted: Option<(&'a Policy, Key)>,
+    key: Key,
+    emission: u64,
+    /// None: it keeps what was charged.
+    policy: Option<&'a Policy>,
 }
 
 impl<S: Store> Service<S> {
@@ -228,16 +248,7 @@ impl<S: Store> Service<S> {
             return Err(StoreError::Unreachable(why).into());
         }
         let shares = if by_store { None } else { Some(self.store.replicas().unwrap_or(1)) };
-        let rule = |policy: &Policy| shares.map_or(policy.rule, |shares| policy.rule.share(shares));
-        let adjust = |found: &Found<'_>| {
-            let (policy, key) = found.counted.as_ref()?;
-            let (reserved, cost) = (found.settlement.reserved, found.settlement.movement.cost);
-            Some(Adjustment { key: key.clone(), rule: rule(policy), reserved, cost })
-        };
-        let adjustments: SmallVec<[Adjustment; 2]> = found.iter().filter_map(adjust).collect();
-        if adjustments.is_empty() {
-            return Ok(report(found, true));
-        }
+        let adjustments: SmallVec<[Adjustment; 2]> = found.iter().map(|found| found.adjust(shares)).collect();
         let rules: SmallVec<[Rule; 2]> = adjustments.iter().map(|one| one.rule).collect();
         let settlement = Settlement {
             name: ticket.name(),
@@ -257,8 +268,7 @@ impl<S: Store> Service<S> {
         if settled.state == SettlementState::NoRoom {
             return Err(ServiceError::NoRoom);
         }
-        let counted = found.iter_mut().filter(|found| found.counted.is_some());
-        for (i, (found, rule)) in counted.zip(&rules).enumerate() {
+        for (i, (found, rule)) in found.iter_mut().zip(&rules).enumerate() {
             found.fill(&settled, i, *rule);
         }
         Ok(report(found, settled.state != SettlementState::TooLate))
@@ -266,6 +276,24 @@ impl<S: Store> Service<S> {
 }
 
 impl Found<'_> {
+    /// What is asked of the store, or of one of so many that count apart. A counter whose policy is gone is asked about too,
+    /// so that what is remembered has a place for each of the ticket.
+    fn adjust(&self, shares: Option<u64>) -> Adjustment {
+        let share = |rule: Rule| shares.map_or(rule, |shares| rule.share(shares));
+        let gone = Rule::Leases(Leases { limit: 1, ttl: Micros::SECOND });
+        Adjustment {
+            key: self.key.clone(),
+            rule: self.policy.map_or(gone, |policy| share(policy.rule)),
+            emission: self.emission,
+            reserved: self.settlement.reserved,
+            cost: if self.policy.is_some() {
+                self.settlement.movement.cost
+            } else {
+                self.settlement.reserved
+            },
+        }
+    }
+
     /// Fills in what the store says of one counter.
     fn fill(&mut self, settled: &Settled, i: usize, rule: Rule) {
         let (Some(movement), Some(reading)) = (settled.movements.get(i), settled.readings.get(i)) else {
@@ -273,6 +301,9 @@ impl Found<'_> {
         };
         let (now, settlement) = (settled.now, &mut self.settlement);
         settlement.movement = *movement;
+        if self.policy.is_none() {
+            return;
+        }
         settlement.remaining = rule.left(reading, now, 0).remaining;
         settlement.beyond_limit = match rule {
             Rule::Bucket(bucket) => bucket.debt(reading.level, now),
@@ -304,8 +335,8 @@ fn found<'a>(
             ..PolicySettlement::default()
         };
         let policy = set.named(key.domain(), Kind::Limit, name).ok();
-        let counted = policy.filter(|policy| key.is_of(&policy.rule)).map(|policy| (&**policy, key));
-        all.push(Found { settlement, counted });
+        let policy = policy.filter(|policy| key.is_of(&policy.rule)).map(|policy| &**policy);
+        all.push(Found { settlement, key, emission: counter.emission, policy });
     }
     let is_there = |name: &String| all.iter().any(|found| found.settlement.policy == *name);
     match call.policy_costs.keys().find(|name| !is_there(name)) {
@@ -317,17 +348,10 @@ fn found<'a>(
     }
 }
 
-/// What is told. A policy that is gone, or counts otherwise now, keeps what was charged.
+/// What is told.
 fn report(found: Vec<Found<'_>>, is_in_time: bool) -> SettledCost {
-    let delays =
-        found.iter().filter(|found| found.counted.as_ref().is_some_and(|(policy, _)| !policy.shadow));
+    let delays = found.iter().filter(|found| found.policy.is_some_and(|policy| !policy.shadow));
     let delay = delays.filter_map(|found| found.settlement.delay).max();
-    let policies = found.into_iter().map(|found| match found.counted {
-        Some(_) => found.settlement,
-        None => {
-            let movement = Movement { cost: found.settlement.reserved, ..Movement::default() };
-            PolicySettlement { movement, ..found.settlement }
-        }
-    });
-    SettledCost { is_in_time, policies: policies.collect(), delay }
+    let policies = found.into_iter().map(|found| found.settlement).collect();
+    SettledCost { is_in_time, policies, delay }
 }

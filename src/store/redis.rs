@@ -277,13 +277,13 @@ impl Store for RedisStore {
         let Some((keys, first)) = settle::keys(&settlement).filter(|_| !names_a_key_twice) else {
             return Err(StoreError::Refused("a settlement of no counter, or of one twice".to_owned()));
         };
-        let kept = self.shared.answers.reserve_for(first, settlement.until.since(settlement.at));
+        let kept = self.shared.answers.reserve_for(first, settlement.remembered_until().since(settlement.at));
         let args = settle::arguments(&settlement, kept.is_some(), self.shared.hold);
         let call = self.shared.connection.run::<Bytes>(&self.shared.scripts.settle, keys, args);
         let settled = within(patience, call).await.and_then(|reply| settle::settled(&reply, &settlement));
         if let Some(place) = kept {
             let left = |settled: &Settled| match settled.state {
-                SettlementState::Settled => settlement.until.since(settled.now),
+                SettlementState::Settled => settlement.remembered_until().since(settled.now),
                 SettlementState::Repeated | SettlementState::TooLate | SettlementState::NoRoom => Micros(0),
             };
             self.shared.answers.settle(place, settled.as_ref().map(left));

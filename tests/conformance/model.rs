@@ -6,7 +6,7 @@ use quotad::engine::fixed::Count;
 use quotad::engine::leases::LeaseSet;
 use quotad::engine::revocation::{Keep, Probe, Revocation, Target, subject_revokes};
 use quotad::engine::rule::Rule;
-use quotad::engine::settlement::{Adjustment, Charged, Movement, Settled, Settlement, SettlementState};
+use quotad::engine::settlement::{Adjustment, Movement, Settled, Settlement, SettlementState};
 use quotad::engine::units::{Micros, Moment};
 use quotad::engine::window::Charge;
 use quotad::store::{HeldLease, Renewed};
@@ -130,13 +130,13 @@ impl Model {
         let known = self.settled.get(&name).filter(|(ends, _)| *ends > now).map(|(_, moved)| moved.clone());
         let (state, moved) = match known {
             Some(moved) => (SettlementState::Repeated, moved),
-            None if settlement.until <= now => {
+            None if settlement.until <= now || settlement.at.0 > now.0 + 1_000_000 => {
                 (SettlementState::TooLate, settlement.adjustments.iter().map(Adjustment::unmoved).collect())
             }
             None => {
                 let moved: Vec<Movement> =
                     settlement.adjustments.iter().map(|one| self.adjust(one, settlement.at, now)).collect();
-                self.settled.insert(name, (settlement.until, moved.clone()));
+                self.settled.insert(name, (settlement.until.plus(Micros(2_000_000)), moved.clone()));
                 (SettlementState::Settled, moved)
             }
         };
@@ -174,8 +174,7 @@ impl Model {
             }
             (Rule::Window(window), State::Window(log)) => window.give_back(log, now, at, less),
             (Rule::Bucket(bucket), State::Bucket(arrival)) => {
-                let charged = Charged { at, cost: u64::from(one.reserved) };
-                let (after, returned) = bucket.given_back(*arrival, now, charged, less);
+                let (after, returned) = bucket.given_back(*arrival, now, one.charged(at), less);
                 *arrival = after;
                 returned
             }

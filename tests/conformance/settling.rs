@@ -17,6 +17,7 @@ pub(crate) fn settlement(name: &str, at: Moment, demands: &[Demand], cost: u32) 
     let adjust = |demand: &Demand| Adjustment {
         key: demand.key.clone(),
         rule: demand.rule,
+        emission: if let Rule::Bucket(bucket) = demand.rule { bucket.emission } else { 0 },
         reserved: demand.cost,
         cost,
     };
@@ -155,9 +156,15 @@ pub(crate) async fn after_its_time_a_reservation_stays_charged<B: Bed>(bed: B) {
         assert_eq!((late.state, late.movements[0]), (SettlementState::TooLate, back(40, 0)));
         assert_eq!(late.readings[0].level, 40);
     }
+    // Charged in the future: by a clock that went back since, or by nobody.
+    let ahead = settlement("ahead", at(WITHIN.0 + 1_000_001), &reserved.demands, 0);
+    assert_eq!(settle(&store, ahead).await.state, SettlementState::TooLate);
     bed.set_clock(at(WITHIN.0 - 1));
     let in_time = settle_to(&store, "one", (&reserved, at(0)), 0).await;
     assert_eq!((in_time.state, in_time.readings[0].level), (SettlementState::Settled, 0));
+    bed.set_clock(at(WITHIN.0));
+    let again = settle_to(&store, "one", (&reserved, at(0)), 90).await;
+    assert_eq!((again.state, again.readings[0].level), (SettlementState::Repeated, 0));
 }
 
 pub(crate) async fn what_counts_no_more_is_not_given_back<B: Bed>(bed: B) {

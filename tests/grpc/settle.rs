@@ -69,19 +69,28 @@ async fn settles_all(quotad: Quotad) {
     assert_eq!(ticket(client, request).await, first, "a repeated check is the same reservation");
     let settled = settle(client, to(&first, 10)).await;
     assert_eq!((settled.state(), settled.delay), (State::Settled, None));
-    for (part, policy) in settled.policies.iter().zip(["tokens", "bucket", "calendar"]) {
+    for (part, policy) in settled.policies.iter().zip(["bucket", "calendar", "tokens"]) {
         assert_eq!((&*part.policy, part.reserved, part.cost), (policy, 40, 10));
         assert_eq!((part.returned, part.charged, part.beyond_limit), (30, 0, 0));
         assert_eq!((part.remaining, &part.delay), (remaining(client, policy).await, &None));
     }
-    assert_eq!(settled.policies.iter().map(|part| part.remaining).collect::<Vec<_>>(), [990, 90, 990]);
+    assert_eq!(settled.policies.iter().map(|part| part.remaining).collect::<Vec<_>>(), [90, 990, 990]);
     let again = settle(client, to(&first, 900)).await;
     assert_eq!(again.policies[0].returned, 30, "the first settlement holds");
+    let turned = reserve(&["calendar", "tokens", "bucket"], "one", 40);
+    assert_eq!(ticket(client, turned).await, first, "in whatever order it is asked again");
+    let longer = pb::CheckLimitRequest { settle_within: seconds(61), ..reserve(&["tokens"], "three", 5) };
+    let longer = decide(client, longer).await.reservation.unwrap().ticket;
+    let shorter = ticket(client, reserve(&["tokens"], "three", 5)).await;
+    assert_eq!(remaining(client, "tokens").await, 980, "another span is another request, and charged");
+    for ticket in [longer, shorter] {
+        assert_eq!(settle(client, to(&ticket, 0)).await.policies[0].returned, 5);
+    }
     assert_eq!(remaining(client, "tokens").await, 990);
     // Beyond the reservation and the limit: charged, and the next one waits.
     let second = ticket(client, reserve(&["tokens", "bucket"], "two", 50)).await;
     let settled = settle(client, to(&second, 1_200)).await;
-    let [tokens, bucket] = &settled.policies[..] else { panic!("{settled:?}") };
+    let [bucket, tokens] = &settled.policies[..] else { panic!("{settled:?}") };
     assert_eq!((tokens.charged, tokens.remaining, tokens.beyond_limit), (1_150, 0, 210));
     assert_eq!((bucket.charged, bucket.remaining, bucket.beyond_limit), (1_150, 0, 1_110));
     assert!(tokens.delay.is_some() && bucket.delay.is_some());
@@ -119,7 +128,7 @@ async fn policies_of_other_units_have_a_cost_of_their_own() {
         settle(client, pb::SettleCostRequest { ticket: ticket.clone(), cost: None, policy_costs: costs })
             .await;
     let costs: Vec<_> = settled.policies.iter().map(|part| (&*part.policy, part.cost)).collect();
-    assert_eq!(costs, [("tokens", 700), ("requests", 1)]);
+    assert_eq!(costs, [("requests", 1), ("tokens", 700)]);
     assert_eq!((remaining(client, "tokens").await, remaining(client, "requests").await), (300, 4));
     let costs = HashMap::from([("requsts".to_owned(), 1)]);
     let wrong = pb::SettleCostRequest { ticket, cost: None, policy_costs: costs };
@@ -167,7 +176,7 @@ async fn authorize_reserves_what_its_route_and_the_caller_name_and_no_lease() {
     let ticket = answer.decision.unwrap().reservation.unwrap().ticket;
     let settled = settle(client, to(&ticket, 3)).await;
     let parts: Vec<_> = settled.policies.iter().map(|part| (&*part.policy, part.returned)).collect();
-    assert_eq!(parts, [("tokens", 27), ("per-ip", 27)]);
+    assert_eq!(parts, [("per-ip", 27), ("tokens", 27)]);
     assert_eq!(remaining(client, "tokens").await, 997);
 }
 
@@ -199,8 +208,8 @@ async fn every_mistake_names_its_field_and_changes_nothing() {
         Vec::new(),
         half,
         b"{}".to_vec(),
-        vec![b'['; 16 * 1024],
-        vec![b' '; 16 * 1024 + 1],
+        vec![b'['; 32 * 1024],
+        vec![b' '; 32 * 1024 + 1],
         bent("\"v\":1", "\"v\":2"),
         bent("q1:{default|", "q1:{default}|"),
         bent(":tokens:w", ":tokens:x"),
@@ -243,7 +252,15 @@ async fn a_policy_that_is_gone_or_counts_otherwise_keeps_what_was_charged() {
     let settled = settle(client, to(&ticket, 10)).await;
     let parts: Vec<_> =
         settled.policies.iter().map(|part| (&*part.policy, part.cost, part.returned)).collect();
-    assert_eq!(parts, [("tokens", 40, 0), ("bucket", 10, 30), ("calendar", 40, 0)]);
+    assert_eq!(parts, [("bucket", 10, 30), ("calendar", 40, 0), ("tokens", 40, 0)]);
+    std::fs::write(quotad.config_path(), config().replace("name: bucket,", "name: other,")).unwrap();
+    quotad.signal("HUP");
+    until("the reload", async || client.check_limit(check("bucket", &[("user", "ann")])).await.is_err())
+        .await;
+    let again = settle(client, to(&ticket, 0)).await;
+    let parts: Vec<_> = again.policies.iter().map(|part| (&*part.policy, part.cost, part.returned)).collect();
+    assert_eq!(parts, [("bucket", 10, 30), ("calendar", 40, 0), ("tokens", 40, 0)], "settled once for all");
+    assert_eq!(remaining(client, "tokens").await, 960);
 }
 
 #[tokio::test]

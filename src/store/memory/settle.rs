@@ -13,7 +13,7 @@ use super::shard::{Counted, Id, Kept, Remembered, Shard};
 use super::take::{Locked, charge_log, read};
 use crate::engine::ask::{Ask, Demand, Take, Weight};
 use crate::engine::rule::Rule;
-use crate::engine::settlement::{Adjustment, Charged, Movement, Settled, Settlement, SettlementState};
+use crate::engine::settlement::{Adjustment, Movement, Settled, Settlement, SettlementState};
 use crate::engine::units::Moment;
 use crate::engine::window::Charge;
 use smallvec::SmallVec;
@@ -45,10 +45,12 @@ impl MemoryStore {
             && let Some(id) = record
         {
             let kept = Kept::Movements(movements.clone());
-            shard.remember(id, Remembered { kept, until: settlement.until }, self.max_keys_a_shard);
+            let remembered = Remembered { kept, until: settlement.remembered_until() };
+            shard.remember(id, remembered, self.max_keys_a_shard);
         }
         let readings =
             ask.demands.iter().zip(&spots).map(|(demand, spot)| read(&mut locked, *spot, demand)).collect();
+        self.sweep(locked);
         Settled { now, state, movements, readings }
     }
 
@@ -66,7 +68,7 @@ impl MemoryStore {
         if let Some(known) = shard.settled(id, now) {
             return (SettlementState::Repeated, Some(known.clone()));
         }
-        let state = if settlement.until <= now {
+        let state = if !settlement.is_in_time(now) {
             SettlementState::TooLate
         } else if shard.has_room_to_remember(id, self.max_keys_a_shard) {
             SettlementState::Settled
@@ -147,8 +149,7 @@ fn give_back(shard: &mut Shard, id: Id, adjustment: &Adjustment, (at, now): (Mom
             .unwrap_or(0),
         Rule::Bucket(bucket) => {
             let Some(stored) = shard.buckets.get(id).copied() else { return 0 };
-            let charged = Charged { at, cost: u64::from(adjustment.reserved) };
-            let (arrival, returned) = bucket.given_back(stored, now, charged, units);
+            let (arrival, returned) = bucket.given_back(stored, now, adjustment.charged(at), units);
             if arrival != stored {
                 shard.put_bucket(id, arrival);
             }

@@ -103,7 +103,7 @@ impl MemoryStore {
 
     /// Sweeps the decision's own shards, and now and then one that nobody may be asking any more. What was over at the
     /// decision's moment is over for good, so that moment serves for the other shard too.
-    fn sweep(&self, mut locked: Locked<'_>) {
+    pub(super) fn sweep(&self, mut locked: Locked<'_>) {
         let (now, mut other) = (Moment(locked.now.0.saturating_sub(self.hold.0)), None);
         for (index, shard) in &mut locked.shards {
             other = shard.sweep(now).map(|turn| (*index + turn) % SHARDS).or(other);

@@ -3,12 +3,13 @@
 -- src/engine/{window,bucket,fixed}.rs.
 --
 -- KEYS  [1] what is remembered of the settlement. [2...] the counters.
--- ARGV  [1] struct '<ddd' of when the reservation was charged, when its time is over, and what the record outlives that by
---           in microseconds. [2] 1 when there is room to remember it, else 0.
+-- ARGV  [1] struct '<dddd' of when the reservation was charged, when its time is over, until when it is remembered, and
+--           what a key outlives what it says by, in microseconds. [2] 1 when there is room to remember it, else 0.
 --       [3...] for each counter struct '<Bdddddds' of kind, reserved, cost, three numbers, keep, px:
 --             1 sliding window  limit, memory, grain
---             2 token bucket    tolerance, emission, 0
+--             2 token bucket    tolerance, emission, the least of it and that at the charge
 --             3 fixed window    limit, window, 0
+--             0 none            of a policy that is gone or counts otherwise; nothing is moved
 --           Times and spans are microseconds. After a change a key gets `px` milliseconds, `keep` in microseconds.
 -- reply doubles, little-endian: now, state (1 settled, 2 repeated, 3 too late, 4 no room), then for each counter: cost,
 --           returned, charged, and what a demand of one unit sees: level, retry offset or 0, reset offset. A state of -2 and
@@ -23,7 +24,7 @@ local now = time[1] * 1000000 + time[2]
 local TOO_LARGE = 9007199254740992 -- 2^53
 local CLOCK_JUMP = 1000000 -- of engine/units.rs
 local MAX_DEBT = 2047 -- of engine/bucket.rs
-local charged_at, over, margin = get('<ddd', ARGV[1])
+local charged_at, over, remembered, margin = get('<dddd', ARGV[1])
 local counters = #KEYS - 1
 
 -- A window's entries that count, as lists of moments and units, the slot that it is read in, and whether the clock jumped
@@ -133,10 +134,10 @@ local function bucket(key, s, row)
         at = math.min(math.max(at, now) + shortfall * emission, now + MAX_DEBT * tolerance, TOO_LARGE - 1)
         return 0
       end
-      local left = math.min(charged_at + row.reserved * emission, at) - now
-      local back = math.max(math.min(excess * emission, left), 0)
+      local left = math.min(charged_at + row.reserved * row.n3, at) - now
+      local back = math.max(math.min(excess * row.n3, left), 0)
       at = at - back
-      return (back - back % emission) / emission, back > 0
+      return (back - back % row.n3) / row.n3, back > 0
     end,
     see = function()
       local wanted, later = math.max(at, now) + emission, math.max(at - now, 0)
@@ -184,7 +185,11 @@ local function fixed(key, s, row)
   }
 end
 
-local kinds = { window, bucket, fixed }
+local function gone()
+  return { mended = false, move = function() return 0 end, see = function() return 0, 0, 0 end, write = function() end }
+end
+
+local kinds = { [0] = gone, window, bucket, fixed }
 local rows, states = {}, {}
 for k = 1, counters do
   local row = {}
@@ -200,7 +205,7 @@ if type(record) == 'table' or record and (#record ~= 8 + 24 * counters) then ret
 if record and get('<d', record) > now then
   state = 2
   for k = 1, counters do moved[k] = string.sub(record, 24 * k - 15, 24 * k + 8) end
-elseif over <= now then state = 3
+elseif over <= now or charged_at - now > CLOCK_JUMP then state = 3
 elseif ARGV[2] ~= '1' then state = 4 end
 
 for k = 1, counters do
@@ -216,8 +221,8 @@ for k = 1, counters do
   elseif state > 2 then moved[k] = put('<ddd', row.reserved, 0, 0) end
 end
 if state == 1 then
-  local px = string.format('%.0f', math.ceil((over - now + margin) / 1000))
-  redis.call('SET', KEYS[1], put('<d', over) .. table.concat(moved), 'PX', px)
+  local px = string.format('%.0f', math.ceil((remembered - now + margin) / 1000))
+  redis.call('SET', KEYS[1], put('<d', remembered) .. table.concat(moved), 'PX', px)
 end
 local out = { put('<dd', now, state) }
 for k = 1, counters do out[#out + 1] = moved[k] .. put('<ddd', states[k].see()) end

@@ -30,7 +30,7 @@ pub(super) fn keys(settlement: &Settlement) -> Option<(Vec<RedisKey>, &Key)> {
 /// ARGV.
 pub(super) fn arguments(settlement: &Settlement, has_room: bool, hold: Micros) -> Vec<Value> {
     let margin = Life::fixed(Micros(0), hold).keep;
-    let head = doubles(&[settlement.at.0, settlement.until.0, margin]);
+    let head = doubles(&[settlement.at.0, settlement.until.0, settlement.remembered_until().0, margin]);
     let room = if has_room { "1" } else { "0" };
     let mut args = vec![Value::Bytes(head.into()), Value::String(room.into())];
     args.extend(settlement.adjustments.iter().map(|one| Value::Bytes(row(one, hold).into())));
@@ -42,9 +42,11 @@ fn row(adjustment: &Adjustment, hold: Micros) -> Vec<u8> {
     let life = Life::renewed(adjustment.rule.memory(), hold);
     let (kind, [first, second, third]) = match adjustment.rule {
         Rule::Window(window) => (1, [window.limit, adjustment.rule.memory().0, window.grain]),
-        Rule::Bucket(bucket) => (2, [bucket.tolerance(), bucket.emission, 0]),
+        Rule::Bucket(bucket) => {
+            (2, [bucket.tolerance(), bucket.emission, adjustment.emission.clamp(1, bucket.emission)])
+        }
         Rule::Fixed(fixed) => (3, [fixed.limit, fixed.window.0, 0]),
-        // Never settled; a kind that the script does not have.
+        // Nothing is moved.
         Rule::Leases(_) => (0, [0, 0, 0]),
     };
     let mut packed = vec![kind];
