@@ -44,7 +44,7 @@ pub struct AuditArgs {
     /// Ask this application too
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     pub url: Option<Uri>,
-    /// An origin that the application allows, such as https://app.example.com
+    /// An origin that the application allows: scheme, host, and port where it is not the usual one
     #[arg(long, value_name = "ORIGIN", requires = "url", value_parser = parse_origin)]
     pub origin: Option<HeaderValue>,
     /// A request that is limited; it is sent until it is refused with 429
